@@ -1,0 +1,346 @@
+//! The one handle that an application keeps: plugin, segment cache, warmers and row numbers of an index.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use tantivy::index::IndexSettings;
+use tantivy::schema::{Field, Schema};
+use tantivy::{DocAddress, Document, Index, IndexReader, IndexWriter, Searcher, TantivyDocument, TantivyError, Warmer};
+
+use crate::cache::{ReaderWarmer, SegmentCache};
+use crate::options::{LateField, late_fields};
+use crate::plugin::{LateInteractionPlugin, component};
+use crate::rows::{RowCounter, row_field, with_row_field};
+use crate::segment::{EXTENSION, SegmentFile};
+use crate::value::encode_value;
+use crate::{Error, Fingerprint, LateInteractionQuery, MultiVector, Origin, PageVectors, QueryVectors, UnitLength};
+
+/// How often a reader is made again when a merge removes a file under it.
+const RELOAD_ATTEMPTS: usize = 10;
+
+/// Late interaction for one tantivy index: creates or opens it, adds page vectors, makes readers and queries.
+///
+/// Clones share everything and are cheap. Keep a clone as long as you search: readers made by
+/// [`reader`](Self::reader) hold their open vector files through it.
+#[derive(Clone, Default)]
+pub struct LateInteraction {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    cache: Arc<SegmentCache>,
+    warmers: Mutex<Vec<Arc<ReaderWarmer>>>,
+    served: OnceLock<Served>,
+}
+
+/// The index that a handle serves.
+struct Served {
+    index: Index,
+    fields: Vec<LateField>,
+    /// Row field and counter, where the schema has one.
+    rows: Option<(Field, RowCounter)>,
+    /// The known model of each field's pages, committed or about to be.
+    models: Mutex<HashMap<Field, Fingerprint>>,
+}
+
+impl LateInteraction {
+    /// A handle that serves no index yet; call [`create`](Self::create) or [`open`](Self::open).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Creates an index in an empty directory. If `settings` sort it, a u64 fast field `_row` is added to the schema.
+    ///
+    /// # Errors
+    /// The directory holds an index, the schema has no late-interaction field or uses `_row` for something else, or this
+    /// handle serves another index.
+    pub fn create(
+        &self,
+        directory: impl Into<Box<dyn tantivy::Directory>>,
+        schema: Schema,
+        settings: IndexSettings,
+    ) -> Result<Index, Error> {
+        let directory = directory.into();
+        if late_fields(&schema)?.is_empty() {
+            return Err(Error::NoField);
+        }
+        if self.shared.served.get().is_some() {
+            return Err(Error::HandleInUse);
+        }
+        if Index::exists(&*directory).map_err(TantivyError::from)? {
+            return Err(Error::IndexExists);
+        }
+        let reordered = settings.sort_by_field.is_some() || settings.manual_doc_id_mapping;
+        let schema = if reordered { with_row_field(schema)? } else { schema };
+        let plugin = Arc::new(LateInteractionPlugin);
+        let index =
+            Index::builder().schema(schema).settings(settings).register_plugin(plugin).open_or_create(directory)?;
+        self.serve(index)
+    }
+
+    /// Opens an index that [`create`](Self::create) made.
+    ///
+    /// # Errors
+    /// There is no index, it has no late-interaction field, it was created without this plugin, it is sorted but has no
+    /// `_row` field, a segment file is damaged or of another version, or this handle serves another index.
+    pub fn open(&self, directory: impl Into<Box<dyn tantivy::Directory>>) -> Result<Index, Error> {
+        let mut index = Index::open(directory)?;
+        let schema = index.schema();
+        if late_fields(&schema)?.is_empty() {
+            return Err(Error::NoField);
+        }
+        let metas = index.load_metas()?;
+        if !metas.segments.is_empty() && !metas.persisted_custom_extensions.iter().any(|known| known == EXTENSION) {
+            return Err(Error::CreatedWithoutPlugin);
+        }
+        if let (Some(sort), None) = (&index.settings().sort_by_field, row_field(&schema)?) {
+            return Err(Error::SortedWithoutRows { sort_field: sort.field.clone() });
+        }
+        index.register_plugin(Arc::new(LateInteractionPlugin));
+        self.serve(index)
+    }
+
+    fn serve(&self, index: Index) -> Result<Index, Error> {
+        let schema = index.schema();
+        let rows = match row_field(&schema)? {
+            Some(field) => Some((field, RowCounter::new(&index)?)),
+            None => None,
+        };
+        let fields = late_fields(&schema)?;
+        let models = Mutex::new(committed_models(&index, &fields)?);
+        let served = Served { index: index.clone(), fields, rows, models };
+        self.shared.served.set(served).map_err(|_| Error::HandleInUse)?;
+        Ok(index)
+    }
+
+    fn served(&self) -> Result<&Served, Error> {
+        self.shared.served.get().ok_or(Error::HandleUnused)
+    }
+
+    /// A reader whose searchers have their vector files open before anybody searches them, so that merges never take a
+    /// file from under a query.
+    ///
+    /// # Errors
+    /// Tantivy cannot open a segment.
+    pub fn reader(&self, index: &Index) -> Result<IndexReader, Error> {
+        let warmer = Arc::new(ReaderWarmer::new(self.shared.cache.clone()));
+        let weak: Weak<dyn Warmer> = Arc::downgrade(&(warmer.clone() as Arc<dyn Warmer>));
+        let mut attempt = 1;
+        let reader: IndexReader = loop {
+            match index.reader_builder().warmers(vec![weak.clone()]).try_into() {
+                Err(_) if attempt < RELOAD_ATTEMPTS && self.segments_changed(index) => attempt += 1,
+                outcome => break outcome?,
+            }
+        };
+        let mut warmers = self.shared.warmers.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reader holds its warmer weakly: without any, the reader is gone.
+        warmers.retain(|warmer| Arc::weak_count(warmer) > 0);
+        warmers.push(warmer);
+        Ok(reader)
+    }
+
+    /// Reloads a reader to the last commit, again if a merge removes a segment in between.
+    ///
+    /// # Errors
+    /// Tantivy cannot open a segment.
+    pub fn reload(&self, reader: &IndexReader) -> Result<(), Error> {
+        let mut attempt = 1;
+        loop {
+            match reader.reload() {
+                Err(_) if attempt < RELOAD_ATTEMPTS && self.segments_changed(reader.searcher().index()) => attempt += 1,
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    /// Whether every committed segment's vector file exists now, so that an attempt that failed may succeed.
+    fn segments_changed(&self, index: &Index) -> bool {
+        index
+            .searchable_segments()
+            .is_ok_and(|segments| segments.iter().all(|segment| segment.open_read(component()).is_ok()))
+    }
+
+    /// Adds page vectors to a document, in f16. Checks everything before tantivy sees the document, as an error inside
+    /// an index writer would end it.
+    ///
+    /// # Errors
+    /// `field` is no late-interaction field or has another dimension, the document already has a value for it, or the
+    /// page's model is known and is not that of the index.
+    pub fn add(&self, document: &mut TantivyDocument, field: Field, page: &PageVectors) -> Result<(), Error> {
+        let served = self.served()?;
+        let late = served.late_field(field)?;
+        let (received, expected) = (page.vectors.dim(), late.options.dim());
+        if received != expected {
+            return Err(Error::Dim { field: late.name.clone(), received, expected });
+        }
+        if document.get_first(field).is_some() {
+            return Err(Error::TwoValues { field: late.name.clone() });
+        }
+        if let Origin::Model(received) = page.origin {
+            let mut models = served.models.lock().unwrap_or_else(PoisonError::into_inner);
+            let expected = *models.entry(field).or_insert(received);
+            if expected != received {
+                return Err(Error::OtherPageModel { field: late.name.clone(), expected, received });
+            }
+        }
+        if let Some((row, counter)) = &served.rows {
+            // A document with two late-interaction fields keeps one row.
+            if document.get_first(*row).is_none() {
+                document.add_u64(*row, counter.next());
+            }
+        }
+        document.add_custom(field, &encode_value(page));
+        Ok(())
+    }
+
+    /// Rolls a writer back to the last commit, and forgets the model of pages that were added since.
+    ///
+    /// # Errors
+    /// Tantivy cannot roll back or read the last commit.
+    pub fn rollback<D: Document>(&self, writer: &mut IndexWriter<D>) -> Result<u64, Error> {
+        let served = self.served()?;
+        let opstamp = writer.rollback()?;
+        let models = committed_models(&served.index, &served.fields)?;
+        *served.models.lock().unwrap_or_else(PoisonError::into_inner) = models;
+        Ok(opstamp)
+    }
+
+    /// The known model of a field's pages, committed or added since; `None` while there are no pages of a known model.
+    ///
+    /// # Errors
+    /// The handle serves no index, or `field` is no late-interaction field.
+    pub fn model(&self, field: Field) -> Result<Option<Fingerprint>, Error> {
+        let served = self.served()?;
+        served.late_field(field)?;
+        Ok(served.models.lock().unwrap_or_else(PoisonError::into_inner).get(&field).copied())
+    }
+
+    /// A query for the pages of `field` that are nearest to `vectors` by MaxSim.
+    pub fn query(&self, field: Field, vectors: QueryVectors) -> LateInteractionQuery {
+        LateInteractionQuery::new(self.shared.cache.clone(), field, vectors)
+    }
+
+    /// The stored vectors of one document; `None` if it has none in `field`.
+    ///
+    /// # Errors
+    /// The segment's file is gone or damaged.
+    pub fn page(&self, searcher: &Searcher, field: Field, address: DocAddress) -> Result<Option<PageVectors>, Error> {
+        let file = self.shared.cache.get(searcher.segment_reader(address.segment_ord))?;
+        let Some(table) = file.field(field) else { return Ok(None) };
+        let Some(page) = table.page_of(address.doc_id) else { return Ok(None) };
+        let (vectors, _) = file.page(table, page)?;
+        let values =
+            vectors.chunks_exact(2).map(|pair| half::f16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect();
+        let vectors = MultiVector::try_new(table.dim, values, UnitLength::Any)?;
+        let stored = PageVectors::new(vectors).with_origin(table.origins[usize::from(page.origin)]);
+        Ok(Some(match file.layout(table, page)? {
+            Some(layout) => stored.with_layout(layout)?,
+            None => stored,
+        }))
+    }
+
+    /// What each segment of a searcher holds of each late-interaction field.
+    ///
+    /// # Errors
+    /// A segment's file is gone or damaged.
+    pub fn segments(&self, searcher: &Searcher) -> Result<Vec<SegmentSummary>, Error> {
+        let files = self.shared.cache.all(searcher)?;
+        Ok(files.iter().zip(searcher.segment_readers()).map(|(file, reader)| summary(file, reader)).collect())
+    }
+
+    /// Reads the vectors of all segments of a searcher and compares their checksums.
+    ///
+    /// # Errors
+    /// The first file that is damaged, by segment.
+    pub fn verify(&self, searcher: &Searcher) -> Result<(), Error> {
+        self.shared.cache.all(searcher)?.iter().try_for_each(|file| file.verify())
+    }
+}
+
+impl Served {
+    fn late_field(&self, field: Field) -> Result<&LateField, Error> {
+        self.fields.iter().find(|late| late.field == field).ok_or_else(|| {
+            let schema = self.index.schema();
+            let known = schema.fields().find(|(known, _)| *known == field).map(|(_, entry)| entry.name().to_owned());
+            Error::NotLateInteraction { field: known.unwrap_or_else(|| format!("#{}", field.field_id())) }
+        })
+    }
+}
+
+impl fmt::Debug for LateInteraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LateInteraction")
+            .field("fields", &self.shared.served.get().map(|served| &served.fields))
+            .finish()
+    }
+}
+
+fn committed_models(index: &Index, fields: &[LateField]) -> Result<HashMap<Field, Fingerprint>, Error> {
+    let mut models = HashMap::new();
+    for segment in index.searchable_segments()? {
+        let file = segment.open_read(component()).map_err(TantivyError::from)?;
+        let file = SegmentFile::open(segment.id().uuid_string(), file)?;
+        for late in fields {
+            let origins = file.field(late.field).map(|table| table.origins.as_slice()).unwrap_or_default();
+            if let Some(model) = origins.iter().find_map(|origin| origin.fingerprint()) {
+                models.insert(late.field, model);
+            }
+        }
+    }
+    Ok(models)
+}
+
+/// What one segment holds.
+#[derive(Clone, Debug)]
+pub struct SegmentSummary {
+    /// The segment's id.
+    pub segment: String,
+    /// Documents that are not deleted.
+    pub live_docs: u32,
+    /// Documents that are deleted but not merged away.
+    pub deleted_docs: u32,
+    /// Bytes of the vector file.
+    pub file_bytes: u64,
+    /// Each late-interaction field.
+    pub fields: Vec<FieldSummary>,
+}
+
+/// What one segment holds of one late-interaction field, deleted pages included.
+#[derive(Clone, Debug)]
+pub struct FieldSummary {
+    /// Field name.
+    pub field: String,
+    /// Values per token.
+    pub dim: usize,
+    /// Storage precision.
+    pub precision: crate::Precision,
+    /// Pages.
+    pub pages: u64,
+    /// Tokens of all pages.
+    pub tokens: u64,
+    /// Bytes of their vectors.
+    pub vector_bytes: u64,
+    /// The models of the pages.
+    pub origins: Vec<Origin>,
+}
+
+fn summary(file: &SegmentFile, reader: &tantivy::SegmentReader) -> SegmentSummary {
+    let fields = file.fields().iter().map(|table| FieldSummary {
+        field: table.name.clone(),
+        dim: table.dim,
+        precision: table.precision,
+        pages: table.pages.len() as u64,
+        tokens: table.pages.iter().map(|page| u64::from(page.tokens)).sum(),
+        vector_bytes: table.pages.iter().map(|page| table.vector_bytes(page) as u64).sum(),
+        origins: table.origins.clone(),
+    });
+    SegmentSummary {
+        segment: file.segment().to_owned(),
+        live_docs: reader.num_docs(),
+        deleted_docs: reader.num_deleted_docs(),
+        file_bytes: file.num_bytes(),
+        fields: fields.collect(),
+    }
+}

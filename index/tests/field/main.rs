@@ -1,0 +1,11 @@
+//! The late-interaction field against a naive oracle, through everything that tantivy does to an index.
+
+mod composing;
+mod crash;
+mod damage;
+mod directories;
+mod lifecycle;
+mod models;
+mod oracle;
+mod ranged;
+mod sorted;
