@@ -1,1 +1,10 @@
-fn main() {}
+//! The `colqwen-index` command line.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

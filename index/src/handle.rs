@@ -14,7 +14,9 @@ use crate::plugin::{LateInteractionPlugin, component};
 use crate::rows::{RowCounter, row_field, with_row_field};
 use crate::segment::{EXTENSION, SegmentFile};
 use crate::value::encode_value;
-use crate::{Error, Fingerprint, LateInteractionQuery, MultiVector, Origin, PageVectors, QueryVectors, UnitLength};
+use crate::{
+    Error, Fingerprint, LateInteractionQuery, MultiVector, Origin, PageLayout, PageVectors, QueryVectors, UnitLength,
+};
 
 /// How often a reader is made again when a merge removes a file under it.
 const RELOAD_ATTEMPTS: usize = 10;
@@ -239,6 +241,16 @@ impl LateInteraction {
             Some(layout) => stored.with_layout(layout)?,
             None => stored,
         }))
+    }
+
+    /// Where the tokens of one document lie on its page, where that was recorded.
+    ///
+    /// # Errors
+    /// The segment's file is gone or damaged.
+    pub fn layout(&self, searcher: &Searcher, field: Field, address: DocAddress) -> Result<Option<PageLayout>, Error> {
+        let file = self.shared.cache.get(searcher.segment_reader(address.segment_ord))?;
+        let Some(table) = file.field(field) else { return Ok(None) };
+        table.page_of(address.doc_id).map_or(Ok(None), |page| file.layout(table, page))
     }
 
     /// What each segment of a searcher holds of each late-interaction field.

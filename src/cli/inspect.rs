@@ -1,0 +1,95 @@
+//! `colqwen-index inspect`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use colqwen_index::PageIndex;
+use colqwen_index::page_index::Inspection;
+
+/// Show what an index holds: pages, tokens, bytes, precision, models, segments.
+///
+/// Example: colqwen-index inspect shelf --verify
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The folder of the index.
+    #[arg(value_name = "INDEX")]
+    index: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Read all vectors and compare their checksums.
+    #[arg(long)]
+    verify: bool,
+}
+
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let index = PageIndex::open(&arguments.index)?;
+    let inspection = index.inspect(arguments.verify)?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", json(&inspection, arguments.verify))?;
+        return Ok(());
+    }
+    writeln!(out, "{} pages of {} documents, dim {}", inspection.pages, inspection.documents, inspection.dim)?;
+    match &inspection.model {
+        Some(model) => writeln!(out, "model {} ({}), query format {}", model.name, model.page_fingerprint, model.query_format)?,
+        None => writeln!(out, "model not recorded")?,
+    }
+    writeln!(out, "generation {}, parts of embeddings in the index: {}", inspection.generation, inspection.last_part)?;
+    for segment in &inspection.segments {
+        let (live, deleted, bytes) = (segment.live_docs, segment.deleted_docs, segment.file_bytes);
+        writeln!(out, "segment {}: {live} pages, {deleted} deleted, {bytes} bytes of vectors", segment.segment)?;
+        for field in &segment.fields {
+            let origins: Vec<String> = field.origins.iter().map(ToString::to_string).collect();
+            let per_token = field.vector_bytes as f64 / field.tokens.max(1) as f64;
+            let (pages, tokens, bits) = (field.pages, field.tokens, field.precision.bits());
+            writeln!(out, "  {}: {pages} pages, {tokens} tokens, {bits} bits, {per_token:.1} bytes per token", field.field)?;
+            writeln!(out, "  pages of model {}", if origins.is_empty() { "none".to_owned() } else { origins.join(", ") })?;
+        }
+    }
+    if arguments.verify {
+        writeln!(out, "all checksums match")?;
+    }
+    Ok(())
+}
+
+fn json(inspection: &Inspection, verified: bool) -> serde_json::Value {
+    let segments: Vec<_> = inspection
+        .segments
+        .iter()
+        .map(|segment| {
+            let fields: Vec<_> = segment
+                .fields
+                .iter()
+                .map(|field| {
+                    serde_json::json!({
+                        "field": field.field,
+                        "dim": field.dim,
+                        "bits": field.precision.bits(),
+                        "pages": field.pages,
+                        "tokens": field.tokens,
+                        "vector_bytes": field.vector_bytes,
+                        "models": field.origins.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    })
+                })
+                .collect();
+            serde_json::json!({
+                "segment": segment.segment,
+                "pages": segment.live_docs,
+                "deleted": segment.deleted_docs,
+                "file_bytes": segment.file_bytes,
+                "fields": fields,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "pages": inspection.pages,
+        "documents": inspection.documents,
+        "dim": inspection.dim,
+        "generation": inspection.generation,
+        "last_part": inspection.last_part,
+        "model": inspection.model,
+        "verified": verified,
+        "segments": segments,
+    })
+}

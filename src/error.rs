@@ -1,0 +1,167 @@
+//! What can go wrong with a page index.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use colqwen_index_field::{Fingerprint, Origin};
+use tantivy::TantivyError;
+
+/// An error of the facade.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The late-interaction field refused something.
+    #[error(transparent)]
+    Field(#[from] colqwen_index_field::Error),
+    /// A Parquet file could not be read or written.
+    #[error(transparent)]
+    Embeddings(#[from] colqwen_index_ingest::embeddings::Error),
+    /// The model failed.
+    #[cfg(feature = "encode")]
+    #[error(transparent)]
+    Encoder(#[from] colqwen_index_ingest::encoder::EncoderError),
+    /// A PDF or picture could not be read.
+    #[cfg(feature = "encode")]
+    #[error(transparent)]
+    Page(#[from] colqwen_index_ingest::page::PageError),
+    /// Tantivy failed.
+    #[error(transparent)]
+    Tantivy(#[from] TantivyError),
+    /// The operating system refused.
+    #[error("{path:?}: cannot {action}: {cause}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        cause: io::Error,
+    },
+    /// No page index in a folder.
+    #[error("{path:?} holds no page index; make one with `colqwen-index index` or `colqwen-index import`")]
+    NoIndex {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A page index where none was expected.
+    #[error("{path:?} holds a page index already; open it instead")]
+    IndexExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A pointer file that cannot be used.
+    #[error("{path:?} is damaged: {problem}")]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A pointer file of another version.
+    #[error("{path:?} has version {received}, this build reads version {expected}; use the release that wrote it")]
+    PointerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Version of the file.
+        received: u64,
+        /// Version that this build reads.
+        expected: u64,
+    },
+    /// A column whose name the index needs for itself.
+    #[error("column {column:?} has the name of a field that every page index has; rename the column")]
+    ReservedColumn {
+        /// Column name.
+        column: String,
+    },
+    /// A column that the index was not created with.
+    #[error(
+        "column {column:?} ({received}) is not a field of this index ({expected}); fields are fixed when an index is \
+         created, so import into a new one, or leave the column out"
+    )]
+    OtherColumn {
+        /// Column name.
+        column: String,
+        /// What the file has.
+        received: String,
+        /// What the index has.
+        expected: String,
+    },
+    /// Vectors of another dimension.
+    #[error("{what} has vectors of dim {received}, the index {index:?} of dim {expected}")]
+    Dim {
+        /// The file or model.
+        what: String,
+        /// Its dimension.
+        received: usize,
+        /// The folder of the index.
+        index: PathBuf,
+        /// The dimension of the index.
+        expected: usize,
+    },
+    /// A model that did not make the index's pages.
+    #[error(
+        "the pages of {index:?} were made by model {expected}{recorded}, the given model serves pages of {received}; \
+         search with the index's own model, or make a new index"
+    )]
+    OtherModel {
+        /// The folder of the index.
+        index: PathBuf,
+        /// Fingerprint of the pages.
+        expected: Fingerprint,
+        /// The name under which the index recorded its model, for people.
+        recorded: String,
+        /// Pages that the given model serves.
+        received: Fingerprint,
+    },
+    /// A text query without a model.
+    #[error(
+        "{index:?} holds pages of model {origin} and records no model to encode a text query with; name it with --model"
+    )]
+    NoModel {
+        /// The folder of the index.
+        index: PathBuf,
+        /// Model of the pages.
+        origin: Origin,
+    },
+    /// A filter that is no tantivy query.
+    #[error(
+        "filter {filter:?} is not understood: {problem}; expected a tantivy query such as `doc_id:report.pdf` or `year:[2020 TO 2024]`"
+    )]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What tantivy says.
+        problem: String,
+    },
+    /// Two arguments that give two files the same id.
+    #[error("{first:?} and {second:?} would both be stored as {doc_id:?}; index one of them under another folder")]
+    SameDocument {
+        /// The id.
+        doc_id: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// Arguments without anything to index.
+    #[error("no PDF or page image was found in {paths:?}")]
+    NothingToIndex {
+        /// The arguments.
+        paths: Vec<PathBuf>,
+    },
+    /// Another process writes to the index.
+    #[error("{path:?} is being written to by another process; try again when it is done")]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Work was interrupted by the user; everything finished is kept.
+    #[error("interrupted; what was finished is kept, run the same command again to go on")]
+    Interrupted,
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { path: path.to_owned(), action, cause }
+    }
+}

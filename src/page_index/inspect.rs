@@ -1,0 +1,101 @@
+//! What a page index holds, for people and for machines.
+
+use colqwen_index_field::{Precision, SegmentSummary};
+use tantivy::collector::DocSetCollector;
+
+use tantivy::TantivyDocument;
+use tantivy::schema::Value;
+
+use super::{PageIndex, RecordedModel};
+use crate::Error;
+
+/// What a page index holds.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Live pages.
+    pub pages: u64,
+    /// Documents with at least one live page.
+    pub documents: u64,
+    /// Values per token.
+    pub dim: usize,
+    /// The generation in use.
+    pub generation: u32,
+    /// The model that was recorded.
+    pub model: Option<RecordedModel>,
+    /// Parts of embeddings up to this number are in the index.
+    pub last_part: u64,
+    /// Each segment.
+    pub segments: Vec<SegmentSummary>,
+}
+
+impl Inspection {
+    /// How vectors are stored.
+    pub fn precision(&self) -> Precision {
+        let fields = self.segments.iter().flat_map(|segment| &segment.fields);
+        fields.map(|field| field.precision).next().unwrap_or_default()
+    }
+}
+
+impl PageIndex {
+    /// Sums up the index; with `verify` all vectors are read and their checksums compared.
+    ///
+    /// # Errors
+    /// A file is damaged.
+    pub fn inspect(&self, verify: bool) -> Result<Inspection, Error> {
+        let searcher = self.searcher();
+        if verify {
+            self.handle.verify(&searcher)?;
+        }
+        Ok(Inspection {
+            pages: searcher.num_docs(),
+            documents: self.doc_ids()?.len() as u64,
+            dim: self.dim(),
+            generation: self.pointer.generation,
+            model: self.model().cloned(),
+            last_part: self.last_part()?,
+            segments: self.handle.segments(&searcher)?,
+        })
+    }
+
+    /// The ids of all documents with at least one live page, in order.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn doc_ids(&self) -> Result<std::collections::BTreeSet<String>, Error> {
+        let searcher = self.searcher();
+        let mut ids = std::collections::BTreeSet::new();
+        for reader in searcher.segment_readers() {
+            let Some(column) = reader.fast_fields().str(super::fields::DOC_ID)? else { continue };
+            let mut ordinals: Vec<u64> =
+                reader.doc_ids_alive().flat_map(|doc| column.term_ords(doc).collect::<Vec<_>>()).collect();
+            ordinals.sort_unstable();
+            ordinals.dedup();
+            for ordinal in ordinals {
+                let mut id = String::new();
+                column.ord_to_str(ordinal, &mut id).map_err(tantivy::TantivyError::from)?;
+                ids.insert(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The live pages of a document: page number and content hash.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn pages_of(&self, doc_id: &str) -> Result<Vec<(u32, Option<Vec<u8>>)>, Error> {
+        let searcher = self.searcher();
+        let term = self.fields.document_term(doc_id);
+        let query = tantivy::query::TermQuery::new(term, tantivy::schema::IndexRecordOption::Basic);
+        let mut pages = Vec::new();
+        for address in searcher.search(&query, &DocSetCollector)? {
+            let document: TantivyDocument = searcher.doc(address)?;
+            let number = document.get_first(self.fields.page).and_then(|value| value.as_u64());
+            let hash =
+                document.get_first(self.fields.content_hash).and_then(|value| value.as_bytes().map(<[u8]>::to_vec));
+            pages.extend(number.and_then(|number| u32::try_from(number).ok()).map(|number| (number, hash)));
+        }
+        pages.sort_unstable();
+        Ok(pages)
+    }
+}

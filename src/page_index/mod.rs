@@ -1,0 +1,221 @@
+//! A folder that holds pages of documents: vectors, text and where they come from.
+//!
+//! ```text
+//! DIR/current                    which generation is in use, and which model made its pages
+//! DIR/generations/000001/        the tantivy index
+//! DIR/embeddings/00000001.parquet  the token embeddings as they were encoded, part by part
+//! ```
+//! An application with a tantivy index of its own uses [`LateInteraction`] and needs none of this.
+
+mod export;
+pub(crate) mod fields;
+mod import;
+mod inspect;
+mod pointer;
+mod search;
+mod writer;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use colqwen_index_field::{LateInteraction, LateInteractionOptions, Origin, Precision};
+use colqwen_index_ingest::embeddings::FurtherColumn;
+use tantivy::directory::MmapDirectory;
+use tantivy::index::IndexSettings;
+use tantivy::{Index, IndexReader, Searcher};
+
+use crate::Error;
+
+pub use fields::PageFields;
+pub use import::ImportReport;
+pub use inspect::Inspection;
+pub use pointer::RecordedModel;
+pub use search::{Effort, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
+pub use writer::PageIndexWriter;
+
+use pointer::{Column, Pointer};
+
+/// The folder of the token embeddings within a page index.
+const EMBEDDINGS_FOLDER: &str = "embeddings";
+
+/// What is fixed when a page index is created.
+#[derive(Clone, Debug)]
+pub struct PageIndexOptions {
+    /// Values per token.
+    pub dim: usize,
+    /// How vectors are stored.
+    pub precision: Precision,
+    /// The model that makes the pages, where it is known and can be loaded again.
+    pub model: Option<RecordedModel>,
+    /// Fields beyond those that every page index has.
+    pub further: Vec<FurtherColumn>,
+}
+
+impl PageIndexOptions {
+    /// Pages of `dim` values per token in f16, of an unknown model, without further fields.
+    pub fn new(dim: usize) -> Self {
+        Self { dim, precision: Precision::default(), model: None, further: Vec::new() }
+    }
+}
+
+/// A page index, open for reading; [`PageIndex::writer`] opens it for writing.
+pub struct PageIndex {
+    folder: PathBuf,
+    pointer: Pointer,
+    handle: LateInteraction,
+    index: Index,
+    reader: IndexReader,
+    fields: PageFields,
+}
+
+impl PageIndex {
+    /// Creates a page index in a folder that has none; the folder is made if need be.
+    ///
+    /// # Errors
+    /// The folder holds an index, cannot be written to, or a further column has the name of another field.
+    pub fn create(folder: impl AsRef<Path>, options: &PageIndexOptions) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        if Pointer::read(folder)?.is_some() {
+            return Err(Error::IndexExists { path: folder.to_owned() });
+        }
+        let pointer = Pointer {
+            generation: 1,
+            dim: options.dim,
+            model: options.model.clone(),
+            columns: options.further.iter().map(Column::from).collect(),
+        };
+        let field_options = LateInteractionOptions::new(options.dim).with_precision(options.precision);
+        let (schema, fields) = PageFields::create(&field_options, &options.further)?;
+        let generation = generation_folder(folder, pointer.generation);
+        // Without a pointer a generation is what an interrupted creation left behind.
+        if generation.exists() {
+            fs::remove_dir_all(&generation).map_err(Error::io(&generation, "remove what an interrupted run left"))?;
+        }
+        fs::create_dir_all(&generation).map_err(Error::io(&generation, "create it"))?;
+        let handle = LateInteraction::new();
+        let index = handle.create(open_directory(&generation)?, schema, IndexSettings::default())?;
+        pointer.write(folder)?;
+        let reader = handle.reader(&index)?;
+        Ok(Self { folder: folder.to_owned(), pointer, handle, index, reader, fields })
+    }
+
+    /// Opens the page index in a folder.
+    ///
+    /// # Errors
+    /// There is none, or a file of it is damaged or of another version.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        let Some(pointer) = Pointer::read(folder)? else {
+            return Err(Error::NoIndex { path: folder.to_owned() });
+        };
+        let handle = LateInteraction::new();
+        let index = handle.open(open_directory(&generation_folder(folder, pointer.generation))?)?;
+        let further: Vec<FurtherColumn> = pointer.columns.iter().map(FurtherColumn::from).collect();
+        let fields = PageFields::of(&index.schema(), &further)?;
+        let reader = handle.reader(&index)?;
+        Ok(Self { folder: folder.to_owned(), pointer, handle, index, reader, fields })
+    }
+
+    /// Whether a folder holds a page index.
+    pub fn exists(folder: impl AsRef<Path>) -> Result<bool, Error> {
+        Ok(Pointer::read(folder.as_ref())?.is_some())
+    }
+
+    /// Moves on to the last commit and, if the pointer was replaced, to its generation.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn reload(&mut self) -> Result<(), Error> {
+        if Pointer::read(&self.folder)?.as_ref() == Some(&self.pointer) {
+            return Ok(self.handle.reload(&self.reader)?);
+        }
+        *self = Self::open(&self.folder)?;
+        Ok(())
+    }
+
+    /// A snapshot of the last commit that was loaded.
+    pub fn searcher(&self) -> Searcher {
+        self.reader.searcher()
+    }
+
+    /// The folder of the index.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of the embeddings, part by part.
+    pub fn embeddings_folder(&self) -> PathBuf {
+        self.folder.join(EMBEDDINGS_FOLDER)
+    }
+
+    /// The late-interaction handle of the index.
+    pub fn late_interaction(&self) -> &LateInteraction {
+        &self.handle
+    }
+
+    /// The tantivy index.
+    pub fn tantivy_index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The fields of the index.
+    pub fn fields(&self) -> &PageFields {
+        &self.fields
+    }
+
+    /// Values per token.
+    pub fn dim(&self) -> usize {
+        self.pointer.dim
+    }
+
+    /// The model that made the pages, where it was recorded.
+    pub fn model(&self) -> Option<&RecordedModel> {
+        self.pointer.model.as_ref()
+    }
+
+    /// The model that the stored pages belong to.
+    ///
+    /// # Errors
+    /// The index's handle is not usable.
+    pub fn origin(&self) -> Result<Origin, Error> {
+        let stored = self.handle.model(self.fields.tokens)?;
+        Ok(stored.or(self.model().map(|model| model.page_fingerprint)).into())
+    }
+
+    /// Records the model that made the pages, for later searches by text.
+    ///
+    /// # Errors
+    /// The pages belong to another model, or the pointer cannot be replaced.
+    pub fn record_model(&mut self, model: RecordedModel) -> Result<(), Error> {
+        self.check_model(model.page_fingerprint)?;
+        if self.pointer.model.as_ref() != Some(&model) {
+            self.pointer.model = Some(model);
+            self.pointer.write(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a model whose queries are for other pages than these.
+    ///
+    /// # Errors
+    /// The pages are known to belong to another model.
+    pub fn check_model(&self, serves_pages_of: colqwen_index_field::Fingerprint) -> Result<(), Error> {
+        match self.origin()? {
+            Origin::Model(expected) if expected != serves_pages_of => Err(Error::OtherModel {
+                index: self.folder.clone(),
+                expected,
+                recorded: self.model().map(|model| format!(" ({})", model.name)).unwrap_or_default(),
+                received: serves_pages_of,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn generation_folder(folder: &Path, generation: u32) -> PathBuf {
+    folder.join("generations").join(format!("{generation:06}"))
+}
+
+fn open_directory(folder: &Path) -> Result<MmapDirectory, Error> {
+    Ok(MmapDirectory::open(folder).map_err(tantivy::TantivyError::from)?)
+}

@@ -1,0 +1,174 @@
+//! `current`: which generation of the index is in use, which model made its pages, and its further columns.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use colqwen_index_field::Fingerprint;
+use colqwen_index_ingest::embeddings::{FurtherColumn, FurtherKind};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Name of the pointer file in a page index.
+pub(super) const POINTER_FILE: &str = "current";
+
+const MAGIC: &str = "colqwen-index page index";
+const VERSION: u64 = 1;
+
+/// The model that made the pages of an index.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecordedModel {
+    /// Folder, hub id, or `builtin`.
+    pub name: String,
+    /// The page fingerprint of the model.
+    pub page_fingerprint: Fingerprint,
+    /// How its queries are put together.
+    pub query_format: String,
+}
+
+/// What the pointer says.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Pointer {
+    pub generation: u32,
+    pub dim: usize,
+    pub model: Option<RecordedModel>,
+    pub columns: Vec<Column>,
+}
+
+/// A further column as recorded in the pointer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Column {
+    pub name: String,
+    kind: Kind,
+    pub list: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    U64,
+    I64,
+    F64,
+    Bool,
+    Timestamp,
+    Str,
+}
+
+impl From<&FurtherColumn> for Column {
+    fn from(column: &FurtherColumn) -> Self {
+        let kind = match column.kind {
+            FurtherKind::U64 => Kind::U64,
+            FurtherKind::I64 => Kind::I64,
+            FurtherKind::F64 => Kind::F64,
+            FurtherKind::Bool => Kind::Bool,
+            FurtherKind::Timestamp => Kind::Timestamp,
+            FurtherKind::Str => Kind::Str,
+        };
+        Self { name: column.name.clone(), kind, list: column.list }
+    }
+}
+
+impl From<&Column> for FurtherColumn {
+    fn from(column: &Column) -> Self {
+        let kind = match column.kind {
+            Kind::U64 => FurtherKind::U64,
+            Kind::I64 => FurtherKind::I64,
+            Kind::F64 => FurtherKind::F64,
+            Kind::Bool => FurtherKind::Bool,
+            Kind::Timestamp => FurtherKind::Timestamp,
+            Kind::Str => FurtherKind::Str,
+        };
+        Self { name: column.name.clone(), kind, list: column.list }
+    }
+}
+
+/// The file: the pointer in an envelope that says what it is.
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    magic: String,
+    version: u64,
+    /// BLAKE3 of the compact JSON of `index`, 64 hexadecimal digits.
+    checksum: String,
+    index: serde_json::Value,
+}
+
+fn checksum(index: &serde_json::Value) -> String {
+    blake3::hash(index.to_string().as_bytes()).to_hex().to_string()
+}
+
+impl Pointer {
+    /// Reads the pointer of the index in `folder`; `None` where there is none.
+    pub fn read(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join(POINTER_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(Error::Io { path, action: "read it", cause }),
+        };
+        let damaged = |problem: String| Error::Pointer { path: path.clone(), problem };
+        let envelope: Envelope = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        if envelope.magic != MAGIC {
+            return Err(damaged(format!("it says {:?}, expected {MAGIC:?}", envelope.magic)));
+        }
+        if envelope.version != VERSION {
+            return Err(Error::PointerVersion { path, received: envelope.version, expected: VERSION });
+        }
+        if checksum(&envelope.index) != envelope.checksum {
+            return Err(damaged("its checksum does not match".to_owned()));
+        }
+        serde_json::from_value(envelope.index).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Replaces the pointer: write, fsync, rename, fsync of the folder.
+    pub fn write(&self, folder: &Path) -> Result<(), Error> {
+        let index = serde_json::to_value(self)
+            .map_err(|error| Error::Pointer { path: folder.join(POINTER_FILE), problem: error.to_string() })?;
+        let envelope =
+            serde_json::json!({ "magic": MAGIC, "version": VERSION, "checksum": checksum(&index), "index": index });
+        let path = folder.join(POINTER_FILE);
+        let draft = folder.join(format!("{POINTER_FILE}.tmp"));
+        let write = || {
+            let mut file = File::create(&draft)?;
+            file.write_all(format!("{envelope:#}\n").as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+            File::open(folder)?.sync_all()
+        };
+        write().map_err(Error::io(&path, "replace it"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointer() -> Pointer {
+        let column = Column::from(&FurtherColumn::many("year", FurtherKind::U64));
+        Pointer { generation: 3, dim: 128, model: None, columns: vec![column] }
+    }
+
+    #[test]
+    fn round_trips_and_is_absent_without_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Pointer::read(folder.path()).unwrap(), None);
+        pointer().write(folder.path()).unwrap();
+        assert_eq!(Pointer::read(folder.path()).unwrap(), Some(pointer()));
+    }
+
+    #[test]
+    fn damage_and_other_versions_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        pointer().write(folder.path()).unwrap();
+        let path = folder.path().join(POINTER_FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        let refused = |from: &str, to: &str| {
+            fs::write(&path, text.replace(from, to)).unwrap();
+            Pointer::read(folder.path()).unwrap_err().to_string()
+        };
+        assert!(refused("\"generation\": 3", "\"generation\": 4").contains("checksum"));
+        assert!(refused("\"version\": 1", "\"version\": 9").contains("version 9"));
+        assert!(refused(MAGIC, "something else").contains("something else"));
+        assert!(refused("{", "").contains("damaged"));
+    }
+}

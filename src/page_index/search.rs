@@ -1,0 +1,254 @@
+//! Searching a page index: by vectors, by words, or by both.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use colqwen_index_field::QueryVectors;
+use tantivy::collector::TopDocs;
+use tantivy::query::{BooleanQuery, ConstScoreQuery, Occur, Query, QueryParser};
+use tantivy::snippet::SnippetGenerator;
+use tantivy::{DocAddress, Searcher, TantivyDocument};
+
+use super::PageIndex;
+use super::fields::{DOC_ID, PAGE};
+use crate::Error;
+
+/// The constant of reciprocal rank fusion (Cormack, Clarke & Buettcher, SIGIR 2009).
+const FUSION_CONSTANT: f32 = 60.0;
+/// How many hits of each kind enter the fusion, at least.
+const FUSION_DEPTH: usize = 100;
+
+/// The weight of MaxSim in hybrid ranking when the model is untrained: random vectors may order pages that the words
+/// leave equal, but never displace a page that the words found.
+pub const UNTRAINED_LATE_WEIGHT: f32 = 0.1;
+
+/// How hits are found and ranked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// By MaxSim of the token embeddings.
+    #[default]
+    Late,
+    /// By BM25 of the text layer.
+    Bm25,
+    /// By reciprocal rank fusion of both.
+    Hybrid,
+}
+
+/// How much of the index a search may skip: 0 to 1, or all of it.
+///
+/// Until pruning exists every effort scans all pages that pass the filter, so all of them give exact answers.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Effort {
+    /// A share of the candidates, 0 to 1: `low` is 0.2, `default` 0.5, `high` 0.8.
+    Share(f32),
+    /// Every live page that passes the filter.
+    Exact,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self::Share(0.5)
+    }
+}
+
+impl FromStr for Effort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "low" => Ok(Self::Share(0.2)),
+            "default" => Ok(Self::Share(0.5)),
+            "high" => Ok(Self::Share(0.8)),
+            "exact" => Ok(Self::Exact),
+            number => match number.parse::<f32>() {
+                Ok(share) if (0.0..=1.0).contains(&share) => Ok(Self::Share(share)),
+                _ => Err(format!("{text:?} is not low, default, high, exact or a number from 0 to 1")),
+            },
+        }
+    }
+}
+
+/// One search.
+#[derive(Clone, Debug, Default)]
+pub struct SearchRequest<'a> {
+    /// The query's embeddings; needed unless the mode is [`Mode::Bm25`].
+    pub vectors: Option<QueryVectors>,
+    /// The query's words; needed unless the mode is [`Mode::Late`].
+    pub text: Option<&'a str>,
+    /// How many hits.
+    pub k: usize,
+    /// How hits are ranked.
+    pub mode: Mode,
+    /// A tantivy query that every hit matches.
+    pub filter: Option<&'a str>,
+    /// The weight of MaxSim in hybrid ranking, against 1 for BM25.
+    pub late_weight: Option<f32>,
+}
+
+/// A page that was found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hit {
+    /// The document.
+    pub doc_id: String,
+    /// The page within it, from 1.
+    pub page: u32,
+    /// MaxSim, BM25, or the fused score, by mode; higher is better.
+    pub score: f32,
+    /// Where the page stands in the searcher.
+    pub address: DocAddress,
+}
+
+impl PageIndex {
+    /// Searches a snapshot, best hit first.
+    ///
+    /// # Errors
+    /// The filter is not understood, the query's vectors are of another model or dimension, or a file is gone or damaged.
+    pub fn search(&self, searcher: &Searcher, request: &SearchRequest<'_>) -> Result<Vec<Hit>, Error> {
+        let filter = request.filter.map(|filter| self.parse_filter(filter)).transpose()?;
+        let filter = filter.as_deref();
+        let ranked = match request.mode {
+            Mode::Late => self.by_vectors(searcher, request, filter, request.k)?,
+            Mode::Bm25 => self.by_words(searcher, request, filter, request.k)?,
+            Mode::Hybrid => {
+                let depth = request.k.max(FUSION_DEPTH);
+                let late = self.by_vectors(searcher, request, filter, depth)?;
+                let words = self.by_words(searcher, request, filter, depth)?;
+                fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], request.k)
+            }
+        };
+        self.resolve(searcher, ranked)
+    }
+
+    fn by_vectors(
+        &self,
+        searcher: &Searcher,
+        request: &SearchRequest<'_>,
+        filter: Option<&dyn Query>,
+        k: usize,
+    ) -> Result<Vec<(f32, DocAddress)>, Error> {
+        let Some(vectors) = &request.vectors else { return Ok(Vec::new()) };
+        let mut query = self.handle.query(self.fields.tokens, vectors.clone()).k(k);
+        if let Some(filter) = filter {
+            query = query.filter(filter.box_clone());
+        }
+        Ok(query.search(searcher)?.into_iter().map(|hit| (hit.score, hit.address)).collect())
+    }
+
+    fn by_words(
+        &self,
+        searcher: &Searcher,
+        request: &SearchRequest<'_>,
+        filter: Option<&dyn Query>,
+        k: usize,
+    ) -> Result<Vec<(f32, DocAddress)>, Error> {
+        let (Some(text), true) = (request.text, k > 0) else { return Ok(Vec::new()) };
+        let mut query = self.word_query(text);
+        if let Some(filter) = filter {
+            let filter: Box<dyn Query> = Box::new(ConstScoreQuery::new(filter.box_clone(), 0.0));
+            query = Box::new(BooleanQuery::new(vec![(Occur::Must, query), (Occur::Must, filter)]));
+        }
+        Ok(searcher.search(&query, &TopDocs::with_limit(k).order_by_score())?)
+    }
+
+    /// The words of a text as a query: any of them may match, a quoted phrase counts as one word.
+    pub fn word_query(&self, text: &str) -> Box<dyn Query> {
+        let quotes = text.matches('"').count() % 2 == 0;
+        let plain: String = text
+            .chars()
+            .map(|letter| if letter.is_alphanumeric() || (quotes && letter == '"') { letter } else { ' ' })
+            .collect();
+        // Lower case also keeps AND, OR and NOT from meaning something.
+        let parser = QueryParser::for_index(&self.index, vec![self.fields.text]);
+        parser.parse_query_lenient(&plain.to_lowercase()).0
+    }
+
+    fn parse_filter(&self, filter: &str) -> Result<Box<dyn Query>, Error> {
+        let mut parser = QueryParser::for_index(&self.index, vec![self.fields.text]);
+        parser.set_conjunction_by_default();
+        parser
+            .parse_query(filter)
+            .map_err(|error| Error::Filter { filter: filter.to_owned(), problem: error.to_string() })
+    }
+
+    /// Document and page of each hit, from the fast fields.
+    fn resolve(&self, searcher: &Searcher, ranked: Vec<(f32, DocAddress)>) -> Result<Vec<Hit>, Error> {
+        let mut columns = HashMap::new();
+        let mut hits = Vec::with_capacity(ranked.len());
+        for (score, address) in ranked {
+            let (ids, pages) = match columns.entry(address.segment_ord) {
+                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    let fast = searcher.segment_reader(address.segment_ord).fast_fields();
+                    entry.insert((fast.str(DOC_ID)?, fast.u64(PAGE)?))
+                }
+            };
+            let mut doc_id = String::new();
+            if let Some(ids) = ids
+                && let Some(ordinal) = ids.term_ords(address.doc_id).next()
+            {
+                ids.ord_to_str(ordinal, &mut doc_id).map_err(tantivy::TantivyError::from)?;
+            }
+            let page = pages.first(address.doc_id).unwrap_or_default() as u32;
+            hits.push(Hit { doc_id, page, score, address });
+        }
+        Ok(hits)
+    }
+
+    /// A few words of a page around what a text asks for; the beginning of the page where nothing matches.
+    ///
+    /// # Errors
+    /// The stored page cannot be read.
+    pub fn snippet(&self, searcher: &Searcher, hit: &Hit, text: &str, letters: usize) -> Result<String, Error> {
+        let document: TantivyDocument = searcher.doc(hit.address)?;
+        let mut generator = SnippetGenerator::create(searcher, &*self.word_query(text), self.fields.text)?;
+        generator.set_max_num_chars(letters);
+        let snippet = generator.snippet_from_doc(&document);
+        let found = match snippet.fragment() {
+            "" => {
+                let stored = document.get_first(self.fields.text).map(tantivy::schema::OwnedValue::from);
+                match stored {
+                    Some(tantivy::schema::OwnedValue::Str(text)) => text.chars().take(letters).collect(),
+                    _ => String::new(),
+                }
+            }
+            fragment => fragment.to_owned(),
+        };
+        Ok(found.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// Reciprocal rank fusion: each list adds `weight / (60 + rank)` to its pages.
+fn fuse(lists: &[(Vec<(f32, DocAddress)>, f32)], k: usize) -> Vec<(f32, DocAddress)> {
+    let mut fused: HashMap<DocAddress, f32> = HashMap::new();
+    for (ranked, weight) in lists {
+        for (rank, (_, address)) in (1u16..).zip(ranked) {
+            *fused.entry(*address).or_default() += weight / (FUSION_CONSTANT + f32::from(rank));
+        }
+    }
+    let mut ranked: Vec<(f32, DocAddress)> = fused.into_iter().map(|(address, score)| (score, address)).collect();
+    ranked.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+    ranked.truncate(k);
+    ranked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fusion_prefers_pages_that_both_lists_know() {
+        let at = |doc| DocAddress::new(0, doc);
+        let late = vec![(9.0, at(1)), (8.0, at(2))];
+        let words = vec![(3.0, at(2)), (1.0, at(3))];
+        let fused: Vec<u32> = fuse(&[(late, 1.0), (words, 1.0)], 3).iter().map(|(_, address)| address.doc_id).collect();
+        assert_eq!(fused, [2, 1, 3]);
+    }
+
+    #[test]
+    fn efforts_are_names_or_shares() {
+        assert_eq!("high".parse(), Ok(Effort::Share(0.8)));
+        assert_eq!("0.3".parse(), Ok(Effort::Share(0.3)));
+        assert_eq!("exact".parse(), Ok(Effort::Exact));
+        assert!("1.5".parse::<Effort>().unwrap_err().contains("0 to 1") && "fast".parse::<Effort>().is_err());
+    }
+}
