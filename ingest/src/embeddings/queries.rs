@@ -184,7 +184,7 @@ impl QueryWriter {
             FileMetadata::written(options.dim, options.origin, options.precision, options.query_format.as_deref());
         Ok(Self {
             path: path.to_owned(),
-            sink: Sink::create(path, Arc::new(schema), metadata)?,
+            sink: Sink::create(path, schema, metadata)?,
             query_id: StringBuilder::new(),
             text: StringBuilder::new(),
             embeddings: TokenBuffer::new(dim, options.precision),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -29,7 +29,10 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub fn create(path: &Path, schema: SchemaRef, metadata: Vec<KeyValue>) -> Result<Self, Problem> {
+    pub fn create(path: &Path, schema: Schema, metadata: Vec<KeyValue>) -> Result<Self, Problem> {
+        // In the Arrow schema, too, so that programs which read and rewrite the table keep it.
+        let pairs = metadata.iter().filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect();
+        let schema = Arc::new(schema.with_metadata(pairs));
         let properties = properties(&schema, metadata)?;
         let (pending, file) = Pending::create(path)?;
         let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties))
@@ -51,7 +54,7 @@ impl Sink {
     }
 }
 
-fn properties(schema: &SchemaRef, metadata: Vec<KeyValue>) -> Result<WriterProperties, Problem> {
+fn properties(schema: &Schema, metadata: Vec<KeyValue>) -> Result<WriterProperties, Problem> {
     let parquet = ArrowSchemaConverter::new().convert(schema).map_err(|cause| Problem::Unwritable { cause })?;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))

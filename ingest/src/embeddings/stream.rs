@@ -1,14 +1,17 @@
 //! Opening a file and reading it a few rows at a time, whatever the size of its row groups.
 
 use std::fs::File;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::errors::ParquetError;
 
 use super::error::{Error, Problem};
 use super::schema::{self, EMBEDDINGS, FileMetadata, KEY_DIM};
@@ -52,7 +55,8 @@ impl OpenFile {
 
     fn try_open(path: &Path) -> Result<Self, Problem> {
         let file = File::open(path).map_err(Problem::io("open the file"))?;
-        let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+        let footer = caught(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))
+            .flatten()
             .map_err(|cause| Problem::NotParquet { cause })?;
         let about = footer.metadata().file_metadata();
         let metadata = FileMetadata::parse(about.key_value_metadata().map_or(&[], |pairs| pairs.as_slice()))?;
@@ -79,7 +83,7 @@ impl OpenFile {
             (_, None) => {
                 let mask = self.mask(&[EMBEDDINGS]);
                 let mut first = self.reader(mask, 1)?;
-                let batch = first.next().transpose().map_err(|cause| Problem::Unreadable { row: 0, cause })?;
+                let batch = next_of(&mut first).transpose().map_err(|cause| Problem::Unreadable { row: 0, cause })?;
                 let column = batch.as_ref().and_then(|batch| batch.column_by_name(EMBEDDINGS));
                 column.filter(|column| !column.is_empty()).and_then(|column| tokens::first_dim(column, 0)).ok_or_else(
                     || Problem::Cell {
@@ -101,10 +105,9 @@ impl OpenFile {
 
     fn reader(&self, mask: ProjectionMask, rows_at_once: usize) -> Result<ParquetRecordBatchReader, Problem> {
         let file = self.file.try_clone().map_err(Problem::io("open the file again"))?;
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone())
-            .with_projection(mask)
-            .with_batch_size(rows_at_once)
-            .build()
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone());
+        caught(|| builder.with_projection(mask).with_batch_size(rows_at_once).build())
+            .flatten()
             .map_err(|cause| Problem::NotParquet { cause })
     }
 
@@ -128,6 +131,20 @@ impl OpenFile {
     }
 }
 
+/// Runs the Parquet reader, which panics on some damaged bytes where an error is due.
+fn caught<T>(read: impl FnOnce() -> T) -> Result<T, ParquetError> {
+    panic::catch_unwind(AssertUnwindSafe(read)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        ParquetError::General(format!("the data is damaged ({text})"))
+    })
+}
+
+/// The next batch. After an error the reader must not be asked again: it may have stopped halfway.
+fn next_of(reader: &mut ParquetRecordBatchReader) -> Option<Result<RecordBatch, ArrowError>> {
+    caught(|| reader.next()).unwrap_or_else(|damage| Some(Err(damage.into())))
+}
+
 /// The records of a file, in order.
 pub(super) struct Stream<D: Decoder> {
     pub open: OpenFile,
@@ -147,7 +164,7 @@ struct Prepared<C> {
 impl<D: Decoder> Stream<D> {
     fn next_batch(&mut self) -> Option<Result<Prepared<D::Columns>, Problem>> {
         loop {
-            let batch = match self.reader.as_mut()?.next()? {
+            let batch = match next_of(self.reader.as_mut()?)? {
                 Ok(batch) if batch.num_rows() == 0 => continue,
                 Ok(batch) => batch,
                 Err(cause) => return Some(Err(Problem::Unreadable { row: self.next_row, cause })),

@@ -84,7 +84,7 @@ impl PageWriter {
         check_names_differ(&schema)?;
         let metadata =
             FileMetadata::written(options.dim, options.origin, options.precision, options.query_format.as_deref());
-        let sink = Sink::create(path, Arc::new(schema), metadata)?;
+        let sink = Sink::create(path, schema, metadata)?;
         let columns = Columns::new(&options, dim);
         Ok(Self { path: path.to_owned(), sink, options, columns, written: 0 })
     }

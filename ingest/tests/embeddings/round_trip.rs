@@ -56,7 +56,7 @@ fn pages() -> Vec<PageRecord> {
         PageRecord::new("a.pdf", u32::MAX, PageVectors::new(vectors(1, 2))),
         PageRecord {
             text: Some(String::new()),
-            further: vec![named("s", Value::Str(String::new())), named("b", Value::Bool(false))],
+            further: vec![named("b", Value::Bool(false)), named("s", Value::Str(String::new()))],
             ..PageRecord::new("b/ü.pdf", 3, PageVectors::new(vectors(3, 1)).with_layout(pooled).unwrap())
         },
     ]
