@@ -15,22 +15,35 @@ fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// The dot products of `page` with `N` query tokens, all of the same length.
 #[inline(always)]
 pub(super) fn dots<const FUSED: bool, const N: usize>(query: [&[f32]; N], page: &[f32]) -> [f32; N] {
-    let dim = page.len();
-    let whole = dim - dim % LANES;
+    let (page_lanes, page_tail) = page.as_chunks::<LANES>();
+    let whole = page_lanes.len();
+    let query_lanes: [&[[f32; LANES]]; N] = query.map(|token| &token.as_chunks::<LANES>().0[..whole]);
     let mut sums = [[0.0f32; LANES]; N];
-    for start in (0..whole).step_by(LANES) {
-        let page_lanes = &page[start..start + LANES];
-        for (sum, token) in sums.iter_mut().zip(query) {
-            let lanes = &token[start..start + LANES];
+    // Loops by index over arrays of known size: iterators here keep the sums in memory instead of registers.
+    for at in 0..whole {
+        let lanes = page_lanes[at];
+        for token in 0..N {
+            let query_token = &query_lanes[token][at];
             for lane in 0..LANES {
-                sum[lane] = multiply_add::<FUSED>(lanes[lane], page_lanes[lane], sum[lane]);
+                sums[token][lane] = multiply_add::<FUSED>(query_token[lane], lanes[lane], sums[token][lane]);
             }
         }
     }
-    let mut results = [0.0; N];
-    for ((result, sum), token) in results.iter_mut().zip(sums).zip(query) {
-        let tail = token[whole..].iter().zip(&page[whole..]).map(|(one, two)| one * two).sum::<f32>();
-        *result = sum.iter().sum::<f32>() + tail;
+    std::array::from_fn(|token| {
+        let tail = query[token][whole * LANES..].iter().zip(page_tail).map(|(one, two)| one * two).sum::<f32>();
+        add_lanes(sums[token]) + tail
+    })
+}
+
+/// The sum of all lanes, by halves.
+#[inline(always)]
+fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
     }
-    results
+    lanes[0]
 }

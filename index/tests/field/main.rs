@@ -4,6 +4,7 @@ mod composing;
 mod crash;
 mod damage;
 mod directories;
+mod frozen;
 mod lifecycle;
 mod models;
 mod oracle;
