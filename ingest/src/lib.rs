@@ -1,1 +1,4 @@
 //! skeleton
+
+#[cfg(feature = "encode")]
+pub mod page;
