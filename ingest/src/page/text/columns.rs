@@ -30,6 +30,8 @@ const MIN_WORDS: f64 = 3.0;
 const MIN_SPARSE_WORDS: f64 = 1.5;
 /// Mean words per segment of a column; cells of tables have fewer.
 const MIN_SEGMENT_WORDS: f64 = 1.8;
+/// Mean width of a row of a column in units of the column, which may hold columns itself.
+const MIN_FILL: f64 = 0.22;
 
 /// The lines that segments of one direction make, in reading order.
 pub(super) fn reading_order(segments: Vec<Segment>) -> Vec<Line> {
@@ -143,7 +145,7 @@ impl Side {
         }
         let rows = self.rows as f64;
         let words = self.words as f64;
-        let fills = self.filled >= 0.45 * rows * self.width;
+        let fills = self.filled >= MIN_FILL * rows * self.width;
         let text = words >= MIN_WORDS * rows && words >= MIN_SEGMENT_WORDS * self.segments as f64;
         let sparse =
             self.rows >= MIN_SPARSE_ROWS && words >= MIN_SPARSE_WORDS * rows && self.segments as f64 <= 1.15 * rows;

@@ -8,7 +8,7 @@ use super::words::{BLANK, Piece};
 /// A gap wider than this, in units of the font size, parts two segments: less than the gutter between columns.
 const WIDE_GAP: f64 = 0.9;
 /// Text this much smaller than its neighbour may be its exponent or index.
-const SCRIPT: f64 = 0.85;
+const SCRIPT: f64 = 0.92;
 /// An exponent is raised by at most this, in units of its base's font size.
 const RAISED: f64 = 0.65;
 
