@@ -169,7 +169,7 @@ fn find_gutter(segments: &[Segment]) -> Option<f64> {
     ends.sort_by(f64::total_cmp);
     let candidates = ends.windows(2).filter(|pair| pair[1] - pair[0] > 0.4 * size).map(|pair| pair[0] + 0.1 * size);
 
-    let mut best: Option<(usize, f64)> = None;
+    let mut best: Option<(i64, f64)> = None;
     for gutter in candidates {
         let across = sorted.iter().filter(|s| s.area.u0 < gutter && s.area.u1 > gutter).count();
         if across * 3 > sorted.len() {
@@ -183,9 +183,10 @@ fn find_gutter(segments: &[Segment]) -> Option<f64> {
         if !left.is_column() || !right.is_column() || shared < 0.5 * shorter || across * 2 > rows {
             continue;
         }
-        let score = rows.saturating_sub(2 * across);
+        // Within a column of two parts some lines cross; between columns hardly any does.
+        let score = rows as i64 - 6 * across as i64;
         // The last of equal candidates lies furthest into the gutter.
-        if score > 0 && best.is_none_or(|(other, _)| score >= other) {
+        if best.is_none_or(|(other, _)| score >= other) {
             best = Some((score, gutter));
         }
     }
