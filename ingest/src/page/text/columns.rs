@@ -2,7 +2,8 @@
 //!
 //! Two columns of text are told from the columns of a table by what stands in them: a column's rows fill it with
 //! several words each, a table's cells hold few. Lines across both columns (a title, a wide figure's caption)
-//! part the page into bands; in each band the left column comes before the right. A column may hold columns.
+//! part the page into bands; in each band the left column comes before the right. A column may hold columns. Two
+//! columns of short entries, as in an index, are read across; each entry stays in one piece.
 
 use super::lines::{PlacedWord, Segment};
 
@@ -22,12 +23,10 @@ impl Line {
 const MAX_DEPTH: usize = 3;
 /// Fewer rows than this on a side are no column.
 const MIN_ROWS: usize = 4;
-/// Columns whose rows have fewer words than `MIN_WORDS` (an index, say) need this many rows.
-const MIN_SPARSE_ROWS: usize = 15;
 /// Mean words per row of a column of text.
 const MIN_WORDS: f64 = 3.0;
-/// Mean words per row of a sparse column, each row in one segment.
-const MIN_SPARSE_WORDS: f64 = 1.5;
+/// Mean characters per row of a column of text.
+const MIN_CHARACTERS: f64 = 24.0;
 /// Mean words per segment of a column; cells of tables have fewer.
 const MIN_SEGMENT_WORDS: f64 = 1.8;
 /// Mean width of a row of a column in units of the column, which may hold columns itself.
@@ -95,6 +94,7 @@ fn rows(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
 struct Side {
     rows: usize,
     words: usize,
+    characters: usize,
     segments: usize,
     top: f64,
     bottom: f64,
@@ -113,6 +113,7 @@ impl Side {
         for segment in segments {
             side.segments += 1;
             side.words += segment.words.len();
+            side.characters += segment.words.iter().map(|word| word.text.chars().count() + 1).sum::<usize>();
             side.top = side.top.min(segment.area.v0);
             side.bottom = side.bottom.max(segment.area.v1);
             least = least.min(segment.area.u0);
@@ -145,11 +146,10 @@ impl Side {
         }
         let rows = self.rows as f64;
         let words = self.words as f64;
-        let fills = self.filled >= MIN_FILL * rows * self.width;
-        let text = words >= MIN_WORDS * rows && words >= MIN_SEGMENT_WORDS * self.segments as f64;
-        let sparse =
-            self.rows >= MIN_SPARSE_ROWS && words >= MIN_SPARSE_WORDS * rows && self.segments as f64 <= 1.15 * rows;
-        text && fills || sparse
+        words >= MIN_WORDS * rows
+            && self.characters as f64 >= MIN_CHARACTERS * rows
+            && words >= MIN_SEGMENT_WORDS * self.segments as f64
+            && self.filled >= MIN_FILL * rows * self.width
     }
 }
 
