@@ -19,6 +19,7 @@ from reportlab.lib.enums import TA_JUSTIFY
 from reportlab.lib.pagesizes import A4, A5, LETTER
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import cm
+from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.platypus import (
     BaseDocTemplate, Frame, FrameBreak, NextPageTemplate, PageBreak, PageTemplate, Paragraph, Spacer, Table, TableStyle,
 )
@@ -26,10 +27,12 @@ from reportlab.platypus import (
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
 
 BODY = ParagraphStyle("body", fontName="Helvetica", fontSize=10, leading=14, spaceAfter=6)
-HEAD = ParagraphStyle("head", parent=BODY, fontName="Helvetica-Bold", fontSize=14, leading=18, spaceBefore=10)
+HEAD = ParagraphStyle("head", parent=BODY, keepWithNext=1, fontName="Helvetica-Bold", fontSize=14, leading=18, spaceBefore=10)
 TITLE = ParagraphStyle("title", parent=HEAD, fontSize=22, leading=28, spaceAfter=10)
-SERIF = ParagraphStyle("serif", fontName="Times-Roman", fontSize=10, leading=12, spaceAfter=5, alignment=TA_JUSTIFY)
-SERIF_HEAD = ParagraphStyle("serif-head", parent=SERIF, fontName="Times-Bold", fontSize=11.5, leading=15, spaceBefore=4)
+SERIF = ParagraphStyle("serif", fontName="Times-Roman", fontSize=11.5, leading=13.5, spaceAfter=5, alignment=TA_JUSTIFY,
+                       justifyBreaks=1)
+SERIF_HEAD = ParagraphStyle("serif-head", parent=SERIF, keepWithNext=1, fontName="Times-Bold", fontSize=11.5,
+                            leading=15, spaceBefore=4)
 SMALL = ParagraphStyle("small", parent=BODY, fontSize=8, leading=10, textColor=colors.HexColor("#555555"))
 MONO = ParagraphStyle("mono", parent=BODY, fontName="Courier", fontSize=9, leading=12)
 
@@ -92,6 +95,13 @@ def solar_report():
     bars.bars[0].strokeColor = None
     chart.add(bars)
     chart.add(String(40, 175, "Energy fed into the grid, MWh per month", fontName="Helvetica-Bold", fontSize=9))
+    plan = Drawing(460, 150)
+    for i in range(36):
+        hit = 29 <= i <= 35
+        x, y = 20 + (i % 12) * 34, 100 - (i // 12) * 38
+        plan.add(Rect(x, y, 30, 26, fillColor=colors.HexColor("#d05030" if hit else "#35506b"), strokeColor=None))
+        plan.add(String(x + 15, y + 9, str(i + 1), fontName="Helvetica", fontSize=8, fillColor=colors.white, textAnchor="middle"))
+    plan.add(String(20, 132, "Rows of modules; those hit by hail are red", fontName="Helvetica-Bold", fontSize=9))
     rows = [["Month", "Energy (MWh)", "Irradiation (kWh/m²)", "Availability (%)"]]
     availability = [99.1, 99.4, 99.6, 97.2, 99.8, 99.9, 99.7, 96.3, 99.5, 99.2, 98.8, 98.1]
     rows += [[m, str(e), str(s), f"{a:.1f}"] for m, e, s, a in zip(months, energy, sun, availability)]
@@ -123,6 +133,7 @@ def solar_report():
             "euros; the sheep that graze between the rows were in their shelter and came to no harm.", BODY),
         Paragraph(
             "<b>2 December.</b> A marten bit through a string cable. A metal mesh now closes the cable duct.", BODY),
+        plan,
     ])
 
 
@@ -209,28 +220,28 @@ def research_note():
     note = [
         ("1 Introduction", None),
         (None, "Female glow-worms do not fly. They climb a blade of grass at dusk and shine for the males that pass "
-               "overhead. Any brighter light near-by competes with that signal. We asked how far from a lamp the "
-               "animals still find each other, and whether a warmer colour of light makes a differ\u00adence."),
-        (None, "Earlier work counted females only. Counting is easy, because a female that has mated puts out her "
+               "over\u00adhead. Any bright\u00ader light near-by com\u00adpetes with that signal. We asked how far from a lamp the "
+               "ani\u00admals still find each other, and wheth\u00ader a warmer colour of light makes a differ\u00adence."),
+        (None, "Earlier work counted females only. Count\u00ading is easy, be\u00adcause a female that has mated puts out her "
                "light; a female that still shines after mid\u00adnight has found no mate. We use this as a mea\u00adsure."),
         ("2 Method", None),
-        (None, "Between June and July we walked forty tran\u00adsects of one hundred metres along the dyke at "
-               "Wester\u00adholm, starting at a street lamp and lead\u00ading away from it. Twenty lamps were cold white "
+        (None, "Be\u00adtween June and July we walked forty tran\u00adsects of one hun\u00addred metres along the dyke at "
+               "Wester\u00adholm, start\u00ading at a street lamp and lead\u00ading away from it. Twenty lamps were cold white "
                "(4000 kelvin), twenty amber (1800 kelvin). Every transect was walked at half past ten and again at "
-               "one o\u2019clock. Each shining female was marked with a num\u00adbered stick; the distance to the lamp "
+               "one o\u2019clock. Each shining female was mark\u00aded with a num\u00adbered stick; the distance to the lamp "
                "was mea\u00adsured on the next day."),
         (None, "Rain, wind above five metres per second and the three nights around the full moon were left out. The "
-               "grass was not mown during the experi\u00adment; the water board had kindly agreed."),
+               "grass was not mown during the exper\u00adi\u00adment; the water board had kind\u00adly agreed."),
         ("3 Results", None),
-        (None, "We found 612 females. Under white lamps, 58 per\u00adcent of those within twenty metres still shone at "
+        (None, "We found 612 females. Un\u00adder white lamps, 58 per\u00adcent of those within twenty metres still shone at "
                "one o\u2019clock, under amber lamps 31 percent. Beyond sixty metres the colour made no diff\u00aderence and "
-               "about one in ten remained without a mate. The figure shows both curves."),
+               "about one in ten re\u00admained with\u00adout a mate. The figure shows both curves."),
     ]
     after = [
         ("4 Discussion", None),
-        (None, "A single white lamp thus sterilises a strip of some forty metres of verge. Amber light halves the loss "
+        (None, "A single white lamp thus ster\u00adi\u00adlises a strip of some forty metres of verge. Amber light halves the loss "
                "but does not undo it. Since most lamps along the dyke serve nobody after mid\u00adnight, switch\u00ading "
-               "them off is both cheaper and better than any change of colour."),
+               "them off is both cheap\u00ader and better than any change of colour."),
         (None, "Our counts say nothing about the males, which may be drawn to the lamps and die there. A trap "
                "experi\u00adment with lumi\u00adnous decoys is under way and will be re\u00adported next year."),
         ("Acknowledgements", None),
@@ -241,12 +252,29 @@ def research_note():
         (None, "[2] M. Oduya and P. Lind, Lamps that serve nobody, Proceedings of the Night Sky Meeting (2019)."),
     ]
 
+    def broken(text):
+        """The text with its line ends, breaking words at soft hyphens."""
+        lines, line = [], ""
+        for word in text.split(" "):
+            parts = word.split("\u00ad")
+            for cut in range(len(parts), -1, -1):
+                first = "".join(parts[:cut]) + ("-" if 0 < cut < len(parts) else "")
+                tried = f"{line} {first}".strip()
+                if stringWidth(tried, SERIF.fontName, SERIF.fontSize) <= column:
+                    break
+            if cut == len(parts):
+                line = tried
+            else:
+                lines.append(tried)
+                line = "".join(parts[cut:])
+        return "<br/>".join([*lines, line])
+
     def paragraphs(parts):
         for head, text in parts:
             if head:
                 yield Paragraph(head, SERIF_HEAD)
             if text:
-                yield Paragraph(text, SERIF)
+                yield Paragraph(broken(text), SERIF)
 
     chart = Drawing(column, 150)
     lines = HorizontalLineChart()
@@ -283,7 +311,19 @@ def recipes():
     head = ParagraphStyle("recipe", parent=TITLE, fontName="Times-BoldItalic", textColor=green)
     text = ParagraphStyle("recipe-text", parent=SERIF, fontSize=11, leading=15, alignment=0)
 
-    def recipe(name, about, ingredients, steps):
+    pot = Drawing(250, 90)
+    pot.add(Rect(60, 10, 120, 60, rx=14, fillColor=colors.HexColor("#b5532a"), strokeColor=None))
+    pot.add(Rect(50, 64, 140, 9, rx=4, fillColor=colors.HexColor("#8a3c1c"), strokeColor=None))
+    pot.add(Rect(40, 40, 20, 8, fillColor=colors.black, strokeColor=None))
+    pot.add(Rect(180, 40, 20, 8, fillColor=colors.black, strokeColor=None))
+    for i in range(7):
+        pot.add(Circle(72 + 16 * i, 77, 6, fillColor=colors.HexColor("#e8c877"), strokeColor=colors.HexColor("#a8863a")))
+    cake = Drawing(250, 90)
+    cake.add(Rect(30, 8, 190, 72, fillColor=colors.HexColor("#e5bf80"), strokeColor=colors.HexColor("#8a6a30")))
+    for i in range(27):
+        cake.add(Circle(45 + (i % 9) * 20, 22 + (i // 9) * 22, 8, fillColor=colors.HexColor("#6a2c6e"), strokeColor=None))
+
+    def recipe(name, about, picture, ingredients, steps):
         rows = [["Amount", "Ingredient"]] + ingredients
         made = Table(rows, colWidths=[2.6 * cm, 7 * cm], hAlign="LEFT")
         made.setStyle(TableStyle([
@@ -291,11 +331,11 @@ def recipes():
             ("LINEBELOW", (0, 0), (-1, 0), 0.8, green), ("TOPPADDING", (0, 0), (-1, -1), 1),
             ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
         ]))
-        return [Paragraph(name, head), Paragraph(about, text), made, Spacer(1, 8), *[Paragraph(s, text) for s in steps]]
+        return [Paragraph(name, head), Paragraph(about, text), picture, made, Spacer(1, 8), *[Paragraph(s, text) for s in steps]]
 
     doc.build([
         *recipe(
-            "Chickpea stew with lemon", "Serves four. Half an hour, one pot.",
+            "Chickpea stew with lemon", "Serves four. Half an hour, one pot.", pot,
             [["800 g", "cooked chickpeas"], ["2", "onions, sliced"], ["3 cloves", "garlic"], ["1", "preserved lemon"],
              ["1 tsp", "smoked paprika"], ["400 ml", "vegetable stock"], ["a handful", "parsley"]],
             ["Soften the onions in olive oil until they are golden, then add garlic and paprika.",
@@ -305,7 +345,7 @@ def recipes():
         ),
         PageBreak(),
         *recipe(
-            "Plum cake from a tin", "Makes twelve pieces. Best on the second day.",
+            "Plum cake from a tin", "Makes twelve pieces. Best on the second day.", cake,
             [["1 kg", "plums, halved"], ["375 g", "spelt flour"], ["20 g", "fresh yeast"], ["180 ml", "lukewarm milk"],
              ["75 g", "butter"], ["60 g", "sugar"], ["1 tsp", "cinnamon"]],
             ["Crumble the yeast into the milk, add flour, butter and half the sugar, and knead for ten minutes. Let "
@@ -317,7 +357,7 @@ def recipes():
 
 
 def hiking_guide():
-    """A walk with its profile, on a landscape page and a page turned by 90 degrees."""
+    """A walk on landscape pages: its profile, a table of waypoints, a map."""
     size = (A4[1], A4[0])
     doc = document("tarn-ridge-walk.pdf", size, "The Tarn Ridge walk", footer="Walks around Skarvik, number 14")
     blue = colors.HexColor("#2a6f97")
@@ -330,6 +370,20 @@ def hiking_guide():
         profile.add(String(30 + i * 50, 6, f"{i * 1.4:.1f}", fontName="Helvetica", fontSize=8, textAnchor="middle"))
     profile.add(String(285, 134, "Cairn, 742 m", fontName="Helvetica-Bold", fontSize=9))
     profile.add(String(34, 134, "Height profile, kilometres from the harbour", fontName="Helvetica", fontSize=9))
+    map_ = Drawing(700, 210)
+    water, path = colors.HexColor("#cfe6f5"), colors.HexColor("#d04030")
+    map_.add(Rect(0, 0, 700, 205, fillColor=colors.HexColor("#edf3e4"), strokeColor=colors.grey))
+    map_.add(Polygon([0, 0, 0, 60, 90, 45, 170, 62, 260, 30, 300, 0], fillColor=water, strokeColor=None))
+    map_.add(Circle(392, 118, 16, fillColor=water, strokeColor=None))
+    map_.add(Circle(330, 92, 10, fillColor=water, strokeColor=None))
+    stations = [(150, 66), (250, 80), (410, 142), (470, 170), (590, 110), (480, 60), (300, 50), (150, 66)]
+    for (x, y), (x2, y2) in zip(stations, stations[1:]):
+        map_.add(Line(x, y, x2, y2, strokeColor=path, strokeWidth=2, strokeDashArray=[5, 3]))
+    for x, y, text in [(60, 20, "Sound of Skarvik"), (100, 74, "harbour"), (225, 90, "birch gate"), (345, 74, "lower tarn"),
+                       (348, 142, "upper tarn"), (452, 180, "ridge cairn"), (600, 106, "shepherd's hut"), (492, 48, "boards")]:
+        map_.add(String(x, y, text, fontName="Helvetica-Oblique", fontSize=9))
+    for x, y in stations[:6]:
+        map_.add(Circle(x, y, 3.5, fillColor=path, strokeColor=colors.white))
     times = [
         ["Waypoint", "Height (m)", "Distance (km)", "Time (h:min)"],
         ["Skarvik harbour", "120", "0.0", "0:00"], ["Birch gate", "310", "2.8", "0:55"], ["Upper tarn", "590", "5.6", "2:10"],
@@ -344,6 +398,8 @@ def hiking_guide():
         profile,
         table(times, [5 * cm, 3.2 * cm, 3.6 * cm, 3.4 * cm], head=blue),
         PageBreak(),
+        Paragraph("Map", HEAD),
+        map_,
         Paragraph("Getting there and staying safe", HEAD),
         Paragraph(
             "Bus 27 runs from the railway station to the harbour every hour until seven in the evening. Drivers leave "

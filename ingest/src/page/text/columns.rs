@@ -23,6 +23,8 @@ impl Line {
 const MAX_DEPTH: usize = 3;
 /// Fewer rows than this on a side are no column.
 const MIN_ROWS: usize = 4;
+/// A blank strip above the page's foot, or under its head, is at least this high, in units of its font size.
+const APART: f64 = 1.2;
 /// Mean words per row of a column of text.
 const MIN_WORDS: f64 = 3.0;
 /// Mean characters per row of a column of text.
@@ -45,9 +47,12 @@ fn order(segments: Vec<Segment>, depth: usize, lines: &mut Vec<Line>) {
         lines.extend(rows(segments).into_iter().map(Line::of));
         return;
     };
-    let (across, beside): (Vec<Segment>, Vec<Segment>) =
+    let (mut across, beside): (Vec<Segment>, Vec<Segment>) =
         segments.into_iter().partition(|segment| segment.area.u0 < gutter && segment.area.u1 > gutter);
-    let mut beside = rows_top_down(beside);
+    let mut beside = top_down(beside);
+    // The page's head or foot belongs to no column.
+    across.extend(beside.split_off(foot(&beside)));
+    across.extend(beside.drain(..head(&beside)));
     for row in rows(across) {
         let top = row.iter().map(|segment| segment.v).fold(f64::INFINITY, f64::min);
         let below = beside.split_off(beside.partition_point(|segment| segment.v < top));
@@ -68,7 +73,23 @@ fn band(segments: Vec<Segment>, gutter: f64, depth: usize, lines: &mut Vec<Line>
     }
 }
 
-fn rows_top_down(mut segments: Vec<Segment>) -> Vec<Segment> {
+/// Where the last row begins in segments sorted from top to bottom, if it stands apart; else their number.
+fn foot(sorted: &[Segment]) -> usize {
+    let Some(last) = sorted.last() else { return 0 };
+    let start = sorted.partition_point(|segment| segment.v < last.v - 0.3 * last.size);
+    let bottom = sorted[..start].iter().map(|segment| segment.area.v1).fold(f64::NEG_INFINITY, f64::max);
+    if last.area.v0 - bottom > APART * last.size { start } else { sorted.len() }
+}
+
+/// Where the first row ends in segments sorted from top to bottom, if it stands apart; else 0.
+fn head(sorted: &[Segment]) -> usize {
+    let Some(first) = sorted.first() else { return 0 };
+    let end = sorted.partition_point(|segment| segment.v <= first.v + 0.3 * first.size);
+    let top = sorted[end..].iter().map(|segment| segment.area.v0).fold(f64::INFINITY, f64::min);
+    if top - first.area.v1 > APART * first.size { end } else { 0 }
+}
+
+fn top_down(mut segments: Vec<Segment>) -> Vec<Segment> {
     segments.sort_by(|a, b| a.v.total_cmp(&b.v));
     segments
 }
@@ -76,7 +97,7 @@ fn rows_top_down(mut segments: Vec<Segment>) -> Vec<Segment> {
 /// Segments on the same baseline, from left to right; rows from top to bottom.
 fn rows(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     let mut rows: Vec<Vec<Segment>> = Vec::new();
-    for segment in rows_top_down(segments) {
+    for segment in top_down(segments) {
         let fits = |row: &Vec<Segment>| (segment.v - row[0].v).abs() <= 0.3 * segment.size.min(row[0].size);
         match rows.last_mut() {
             Some(row) if fits(row) => row.push(segment),
