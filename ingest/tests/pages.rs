@@ -193,6 +193,12 @@ fn broken_pdfs_are_told_apart() {
 }
 
 #[test]
+fn encryption_without_a_password_is_no_obstacle() {
+    let page = page_of(include_bytes!("data/restricted.pdf").to_vec());
+    assert_eq!(page.size_points, Some([200.0, 100.0]));
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = Document::open("no/such/file.pdf").unwrap_err();
     assert!(matches!(error, PageError::Io { .. }));
@@ -281,7 +287,7 @@ fn chained(first: &[u8], next: &[u8]) -> Vec<u8> {
         let at = directory + 2 + 12 * entry;
         let size = [0, 1, 1, 2, 4, 8][short(next, at + 2).min(5)] * number(next, at + 4);
         // Offsets of strips and of values that do not fit their entry.
-        if short(next, at) == 273 && size <= 4 || size > 4 {
+        if size > 4 || short(next, at) == 273 {
             let moved = (number(next, at + 8) + base) as u32;
             file[base + at + 8..base + at + 12].copy_from_slice(&moved.to_le_bytes());
         }

@@ -11,6 +11,10 @@ const WIDE_GAP: f64 = 0.9;
 const SCRIPT: f64 = 0.92;
 /// An exponent is raised by at most this, in units of its base's font size.
 const RAISED: f64 = 0.65;
+/// An index is lowered by at most this, likewise.
+const LOWERED: f64 = 0.45;
+/// Text that stands over more than this share of its neighbour (an exponent over an index) is a word of its own.
+const STACKED: f64 = 0.5;
 
 /// A word with its place; its second part, if it was broken at the end of a line.
 #[derive(Clone, Debug)]
@@ -48,7 +52,7 @@ fn same_segment(left: &Piece, right: &Piece) -> bool {
     small.size < SCRIPT * large.size
         && small.size > 0.4 * large.size
         && gap.abs() < 0.35 * large.size
-        && (-0.35 * large.size..=RAISED * large.size).contains(&raised)
+        && (-LOWERED * large.size..=RAISED * large.size).contains(&raised)
 }
 
 /// The segments that pieces of one direction make, in no particular order.
@@ -85,10 +89,7 @@ fn segment(mut pieces: Vec<Piece>) -> Segment {
         }
         segment.area = segment.area.union(&piece.area);
         match segment.words.last_mut() {
-            Some(word)
-                if !blank_before
-                    && piece.area.u0 - word.area.u1 <= BLANK * word.size.max(piece.size).min(2.0 * word.size) =>
-            {
+            Some(word) if !blank_before && adjoins(word, &piece) => {
                 word.text.push_str(&piece.text);
                 word.area = word.area.union(&piece.area);
                 word.size = word.size.max(piece.size);
@@ -103,6 +104,13 @@ fn segment(mut pieces: Vec<Piece>) -> Segment {
         blank_before = piece.blank_after;
     }
     segment
+}
+
+/// Whether a piece begins where a word ends.
+fn adjoins(word: &PlacedWord, piece: &Piece) -> bool {
+    let gap = piece.area.u0 - word.area.u1;
+    let narrow = (piece.area.u1 - piece.area.u0).min(word.area.u1 - word.area.u0);
+    gap <= BLANK * word.size.max(piece.size) && gap >= -STACKED * narrow
 }
 
 /// Union-find over indices.
