@@ -15,7 +15,7 @@ mod fields;
 mod fingerprint;
 #[cfg(feature = "flash-attn")]
 mod flash;
-mod folder;
+pub(crate) mod folder;
 mod language;
 mod layout;
 mod load;

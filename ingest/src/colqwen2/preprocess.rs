@@ -230,12 +230,21 @@ pub fn smart_resize(height: u32, width: u32, budget: &PageBudget) -> Result<(u32
     Ok((h as u32, w as u32))
 }
 
-/// Bicubic with antialiasing on 8-bit values, as PIL and torchvision do it (a = -0.5, which is Catmull-Rom).
+/// Bicubic with antialiasing on 8-bit values, as PIL and torchvision do it (a = -0.5, which is Catmull-Rom): all rows
+/// first, then all columns, because overshoot is cut off in between and the order shows.
 fn bicubic(image: &RgbImage, width: u32, height: u32) -> Result<Vec<u8>, String> {
+    let rows = convolve(image.as_raw(), image.dimensions(), (width, image.height()))?;
+    convolve(&rows, (width, image.height()), (width, height))
+}
+
+/// Brings `pixels` (`from`: width, height) to the size `to`.
+fn convolve(pixels: &[u8], from: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>, String> {
+    if from == to {
+        return Ok(pixels.to_vec());
+    }
     let pixel = resize::PixelType::U8x3;
-    let source = resize::images::ImageRef::new(image.width(), image.height(), image.as_raw(), pixel)
-        .map_err(|error| error.to_string())?;
-    let mut target = resize::images::Image::new(width, height, pixel);
+    let source = resize::images::ImageRef::new(from.0, from.1, pixels, pixel).map_err(|error| error.to_string())?;
+    let mut target = resize::images::Image::new(to.0, to.1, pixel);
     let options = resize::ResizeOptions::new()
         .resize_alg(resize::ResizeAlg::Convolution(resize::FilterType::CatmullRom))
         .use_alpha(false);
