@@ -1,0 +1,212 @@
+//! ColQwen2: a Qwen2-VL vision tower and language model with a projection to one vector per token.
+//!
+//! Read in this order: [`preprocess`] cuts a page image into patches, `vision` turns them into one vector per merged
+//! patch, `language` reads them among the tokens of a prompt ([`tokens`]), and `projection` makes token vectors of
+//! length 1. [`model`] is the four on tensors; [`ColQwen2`] is the model with tokenizer, image processor and identity.
+//! [`weights`], [`layout`](query_format) and `checkpoint` bring every layout of the weights to one; [`ops`] alone
+//! chooses how operations are computed.
+
+mod adapter;
+mod attention;
+mod checkpoint;
+mod config;
+mod elementwise;
+mod fields;
+mod fingerprint;
+#[cfg(feature = "flash-attn")]
+mod flash;
+pub(crate) mod folder;
+mod language;
+mod layout;
+mod load;
+pub mod model;
+pub mod ops;
+pub mod preprocess;
+mod projection;
+pub mod query_format;
+mod settings;
+pub mod tokens;
+mod vision;
+pub mod weights;
+
+use candle_core::{DType, Device, Tensor};
+use colqwen_index_field::{Fingerprint, MultiVector, Origin, PageLayout, PageVectors, QueryVectors, UnitLength};
+use image::RgbImage;
+use rayon::prelude::*;
+
+pub use self::config::{Config, TextConfig, VisionConfig};
+pub use self::load::{LoadOptions, WeightMemory, parse_device};
+pub use self::settings::Settings;
+
+use self::model::{Model, ModelInput};
+use self::ops::Ops;
+use self::preprocess::{Grid, Preprocessor};
+use self::query_format::QueryFormat;
+use self::tokens::Tokens;
+use crate::encoder::{Encoder, EncoderError, PageBudget};
+
+/// A ColQwen2 checkpoint, loaded and ready to encode.
+pub struct ColQwen2 {
+    model: Model,
+    preprocessor: Preprocessor,
+    tokens: Tokens,
+    query_format: QueryFormat,
+    trained: bool,
+    page_fingerprint: Fingerprint,
+    query_fingerprint: Fingerprint,
+    serves_pages_of: Fingerprint,
+    ops: Ops,
+    pages_per_batch: usize,
+    /// Whether pages are spread over the cores one by one: better than splitting small matrix products.
+    page_per_core: bool,
+}
+
+impl ColQwen2 {
+    /// The network on tensors.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The image processor.
+    pub fn preprocessor(&self) -> &Preprocessor {
+        &self.preprocessor
+    }
+
+    /// The id that fills up shorter sequences where an implementation needs that.
+    pub fn padding_id(&self) -> u32 {
+        self.tokens.padding()
+    }
+
+    /// The id that stands for one merged patch.
+    pub fn image_token_id(&self) -> u32 {
+        self.tokens.image()
+    }
+
+    /// The model's input for a batch of page images.
+    ///
+    /// # Errors
+    /// An image that the model cannot take.
+    pub fn page_input(&self, pages: &[RgbImage]) -> Result<ModelInput, EncoderError> {
+        self.page_input_from(0, pages)
+    }
+
+    fn page_input_from(&self, first: usize, pages: &[RgbImage]) -> Result<ModelInput, EncoderError> {
+        let vision = &self.model.config().vision;
+        let (mut values, mut grids) = (Vec::new(), Vec::with_capacity(pages.len()));
+        for (at, page) in pages.iter().enumerate() {
+            let (patches, grid) = self.preprocessor.patches(first + at, page)?;
+            values.extend(patches);
+            grids.push(grid);
+        }
+        let sequences = grids.iter().map(|grid| self.tokens.page(grid.merged(vision.merge_size).patches())).collect();
+        let pixel_values = Some(preprocess::pixel_tensor(values, vision.patch_dim())?);
+        Ok(ModelInput { sequences, pixel_values, grids })
+    }
+
+    /// The model's input for a batch of queries.
+    ///
+    /// # Errors
+    /// The tokenizer refuses a text.
+    pub fn query_input(&self, queries: &[&str]) -> Result<ModelInput, EncoderError> {
+        let ids = |query: &&str| self.tokens.query(query, self.query_format);
+        let sequences = queries.iter().map(ids).collect::<Result<_, _>>()?;
+        Ok(ModelInput { sequences, pixel_values: None, grids: Vec::new() })
+    }
+
+    fn encode_batch(&self, first: usize, pages: &[RgbImage]) -> Result<Vec<PageVectors>, EncoderError> {
+        let input = self.page_input_from(first, pages)?;
+        let vectors = split(&self.model.forward(&input, self.ops)?, &input)?;
+        vectors
+            .into_iter()
+            .zip(&input.grids)
+            .map(|(vectors, grid)| {
+                let page = PageVectors::new(vectors).with_origin(Origin::Model(self.page_fingerprint));
+                Ok(page.with_layout(self.layout(grid)?)?)
+            })
+            .collect()
+    }
+
+    fn layout(&self, grid: &Grid) -> Result<PageLayout, EncoderError> {
+        let vision = &self.model.config().vision;
+        let merged = grid.merged(vision.merge_size);
+        let narrow = |what: &'static str, value: usize| {
+            u16::try_from(value).map_err(|_| EncoderError::Input {
+                what,
+                expected: "at most 65535".to_owned(),
+                received: value.to_string(),
+            })
+        };
+        Ok(PageLayout {
+            width: (grid.columns * vision.patch_size) as u32,
+            height: (grid.rows * vision.patch_size) as u32,
+            grid_rows: narrow("rows of merged patches", merged.rows)?,
+            grid_cols: narrow("columns of merged patches", merged.columns)?,
+            first_patch: narrow("first image token", self.tokens.first_patch())?,
+            token_patches: None,
+        })
+    }
+}
+
+/// One multi-vector per sequence of `input` from all token vectors.
+fn split(vectors: &Tensor, input: &ModelInput) -> Result<Vec<MultiVector>, EncoderError> {
+    let dim = vectors.dim(1)?;
+    let values: Vec<f32> = vectors.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
+    let mut rest = values.as_slice();
+    let pages = input.sequences.iter().map(|ids| {
+        let (page, after) = rest.split_at(ids.len() * dim);
+        rest = after;
+        Ok(MultiVector::try_new(dim, page.to_vec(), UnitLength::Require)?)
+    });
+    pages.collect()
+}
+
+impl Encoder for ColQwen2 {
+    fn dim(&self) -> usize {
+        self.model.dim()
+    }
+
+    fn page_fingerprint(&self) -> Fingerprint {
+        self.page_fingerprint
+    }
+
+    fn query_fingerprint(&self) -> Fingerprint {
+        self.query_fingerprint
+    }
+
+    fn serves_pages_of(&self) -> Fingerprint {
+        self.serves_pages_of
+    }
+
+    fn query_format(&self) -> &str {
+        self.query_format.name()
+    }
+
+    fn page_budget(&self) -> PageBudget {
+        self.preprocessor.budget()
+    }
+
+    fn is_trained(&self) -> bool {
+        self.trained
+    }
+
+    fn encode_pages(&self, pages: &[RgbImage]) -> Result<Vec<PageVectors>, EncoderError> {
+        let batch = if self.page_per_core { 1 } else { self.pages_per_batch };
+        let encode = |(at, pages): (usize, &[RgbImage])| self.encode_batch(at * batch, pages);
+        let batches: Vec<Vec<PageVectors>> = if self.page_per_core {
+            pages.par_chunks(batch).enumerate().map(encode).collect::<Result<_, _>>()?
+        } else {
+            pages.chunks(batch).enumerate().map(encode).collect::<Result<_, _>>()?
+        };
+        Ok(batches.into_iter().flatten().collect())
+    }
+
+    fn encode_queries(&self, queries: &[&str]) -> Result<Vec<QueryVectors>, EncoderError> {
+        if queries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input = self.query_input(queries)?;
+        let vectors = split(&self.model.forward(&input, self.ops)?, &input)?;
+        let origin = Origin::Model(self.serves_pages_of);
+        Ok(vectors.into_iter().map(|vectors| QueryVectors::new(vectors).with_origin(origin)).collect())
+    }
+}

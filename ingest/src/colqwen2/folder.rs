@@ -1,0 +1,84 @@
+//! The folder that a checkpoint's files lie in: on disk, or embedded in the program.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::encoder::EncoderError;
+use crate::mapped::MappedFile;
+
+/// Files by name.
+#[derive(Clone, Debug)]
+pub(crate) enum Folder {
+    /// A folder of the file system.
+    Disk(PathBuf),
+    /// Names and contents that are part of the program.
+    Embedded { name: &'static str, files: &'static [(&'static str, &'static [u8])] },
+}
+
+impl Folder {
+    /// A folder of the file system.
+    ///
+    /// # Errors
+    /// There is none at `dir`.
+    pub(crate) fn disk(dir: &Path) -> Result<Self, EncoderError> {
+        let metadata = std::fs::metadata(dir).map_err(EncoderError::io(dir))?;
+        if !metadata.is_dir() {
+            return Err(EncoderError::io(dir)(std::io::Error::new(
+                std::io::ErrorKind::NotADirectory,
+                "expected a checkpoint folder",
+            )));
+        }
+        Ok(Self::Disk(dir.to_owned()))
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        match self {
+            Self::Disk(dir) => dir,
+            Self::Embedded { name, .. } => Path::new(name),
+        }
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.dir().join(file)
+    }
+
+    pub(crate) fn has(&self, file: &str) -> bool {
+        match self {
+            Self::Disk(dir) => dir.join(file).is_file(),
+            Self::Embedded { .. } => self.embedded(file).is_some(),
+        }
+    }
+
+    fn embedded(&self, file: &str) -> Option<&'static [u8]> {
+        match self {
+            Self::Disk(_) => None,
+            Self::Embedded { files, .. } => files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| *bytes),
+        }
+    }
+
+    /// The contents of a file.
+    pub(crate) fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, EncoderError> {
+        match self.embedded(file) {
+            Some(bytes) => Ok(Cow::Borrowed(bytes)),
+            None if !self.has(file) => {
+                Err(EncoderError::FileMissing { dir: self.dir().to_owned(), expected: file.to_owned() })
+            }
+            None => std::fs::read(self.path(file)).map(Cow::Owned).map_err(EncoderError::io(self.path(file))),
+        }
+    }
+
+    /// The contents of a JSON file.
+    pub(crate) fn json(&self, file: &str) -> Result<Value, EncoderError> {
+        serde_json::from_slice(&self.read(file)?).map_err(EncoderError::json(self.path(file)))
+    }
+
+    /// A file mapped into memory.
+    pub(crate) fn map(&self, file: &str) -> Result<MappedFile, EncoderError> {
+        match self.embedded(file) {
+            Some(bytes) => Ok(MappedFile::embedded(&self.path(file), bytes)),
+            None => MappedFile::open(&self.path(file)),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The one place that chooses between fused operations (fast, no gradient), differentiable ones, and those of a GPU.
+
+use candle_core::{D, Device, Result, Tensor};
+use candle_nn::ops as fused;
+
+use super::attention::{self, Packing};
+use super::elementwise;
+
+/// Which implementation of each operation the model runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ops {
+    /// The fastest for inference. candle gives these operations no gradient, without saying so.
+    #[default]
+    Fused,
+    /// Made of primitive operations that all have a gradient, for training.
+    Differentiable,
+}
+
+impl Ops {
+    /// Root-mean-square norm of the last dimension, times `weight`.
+    pub(crate) fn rms_norm(self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        match self {
+            Self::Fused => fused::rms_norm(&x.contiguous()?, weight, eps as f32),
+            Self::Differentiable => fused::rms_norm_slow(x, weight, eps as f32),
+        }
+    }
+
+    /// Layer norm of the last dimension, times `weight`, plus `bias`.
+    pub(crate) fn layer_norm(self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+        match self {
+            Self::Fused => fused::layer_norm(&x.contiguous()?, weight, bias, eps as f32),
+            Self::Differentiable => fused::layer_norm_slow(x, weight, bias, eps as f32),
+        }
+    }
+
+    /// Rotary embedding by halves. `x`: tokens x heads x head_dim; `cos`, `sin`: tokens x head_dim/2.
+    pub(crate) fn rope(self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Fused => candle_nn::rotary_emb::rope_thd(&x.unsqueeze(0)?.contiguous()?, cos, sin)?.squeeze(0),
+            Self::Differentiable => {
+                let half = x.dim(D::Minus1)? / 2;
+                let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?);
+                let (low, high) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+                let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+                let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+                Tensor::cat(&[turned_low, turned_high], D::Minus1)
+            }
+        }
+    }
+
+    /// `x * sigmoid(1.702 x)`, the vision tower's activation.
+    pub(crate) fn quick_gelu(self, x: &Tensor) -> Result<Tensor> {
+        match (self, x.device()) {
+            (Self::Fused, Device::Cpu) => elementwise::quick_gelu(x),
+            _ => x * fused::sigmoid(&(x * 1.702)?)?,
+        }
+    }
+
+    /// `silu(gate) * up`, the language model's activation.
+    pub(crate) fn swiglu(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        match (self, gate.device()) {
+            (Self::Fused, Device::Cpu) => elementwise::swiglu(gate, up),
+            _ => gate.silu()? * up,
+        }
+    }
+
+    /// Softmax attention within each sequence of the packing. `q`: tokens x heads x head_dim; `k`, `v`: tokens x
+    /// kv_heads x head_dim, where each kv head serves `heads / kv_heads` neighbouring heads. Returns tokens x heads x
+    /// head_dim.
+    pub(crate) fn attention(
+        self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        packing: &Packing,
+        causal: bool,
+    ) -> Result<Tensor> {
+        match (self, q.device()) {
+            (Self::Fused, Device::Cpu) => attention::by_head(q, k, v, packing, causal),
+            #[cfg(feature = "flash-attn")]
+            (Self::Fused, Device::Cuda(_)) => super::flash::attention(q, k, v, packing, causal),
+            _ => attention::plain(q, k, v, packing, causal, self),
+        }
+    }
+
+    /// Softmax over the last dimension.
+    pub(crate) fn softmax(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Fused => fused::softmax_last_dim(&x.contiguous()?),
+            Self::Differentiable => fused::softmax(x, D::Minus1),
+        }
+    }
+}
