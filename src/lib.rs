@@ -3,6 +3,10 @@
 #![warn(missing_docs)]
 
 mod error;
+#[cfg(feature = "encode")]
+pub mod indexing;
+#[cfg(feature = "encode")]
+pub mod model;
 pub mod page_index;
 
 pub use colqwen_index_field as field;

@@ -43,7 +43,8 @@ use self::ops::Ops;
 use self::preprocess::{Grid, Preprocessor};
 use self::query_format::QueryFormat;
 use self::tokens::Tokens;
-use crate::encoder::{Encoder, EncoderError, PageBudget};
+use crate::encoder::{Encoder, EncoderError};
+use crate::page::PixelBudget;
 
 /// A ColQwen2 checkpoint, loaded and ready to encode.
 pub struct ColQwen2 {
@@ -181,8 +182,18 @@ impl Encoder for ColQwen2 {
         self.query_format.name()
     }
 
-    fn page_budget(&self) -> PageBudget {
+    fn page_budget(&self) -> PixelBudget {
         self.preprocessor.budget()
+    }
+
+    fn pages_at_once(&self) -> usize {
+        if self.page_per_core {
+            rayon::current_num_threads()
+        } else if self.model.device().is_cpu() {
+            1
+        } else {
+            self.pages_per_batch
+        }
     }
 
     fn is_trained(&self) -> bool {

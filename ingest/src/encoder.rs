@@ -7,6 +7,8 @@ pub use error::EncoderError;
 use colqwen_index_field::{Fingerprint, PageVectors, QueryVectors};
 use image::RgbImage;
 
+use crate::page::PixelBudget;
+
 /// A model that turns page images and query texts into multi-vectors that can be compared by MaxSim.
 ///
 /// The dimension of the vectors is data ([`Encoder::dim`]), not a constant: models differ.
@@ -28,7 +30,12 @@ pub trait Encoder: Send + Sync {
     fn query_format(&self) -> &str;
 
     /// The image sizes the model looks at, so that a renderer can choose a resolution.
-    fn page_budget(&self) -> PageBudget;
+    fn page_budget(&self) -> PixelBudget;
+
+    /// How many pages are worth encoding together; more gain nothing, and take longer to interrupt.
+    fn pages_at_once(&self) -> usize {
+        1
+    }
 
     /// Whether the weights were ever trained. The ranking of an untrained model means nothing.
     fn is_trained(&self) -> bool {
@@ -47,23 +54,4 @@ pub trait Encoder: Send + Sync {
     /// # Errors
     /// A query too long to be stored, or a failure of the device.
     fn encode_queries(&self, queries: &[&str]) -> Result<Vec<QueryVectors>, EncoderError>;
-}
-
-/// The sizes a page image is brought to before a model sees it: both sides a multiple of `factor`, the area between
-/// `min_pixels` and `max_pixels`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PageBudget {
-    /// Pixels per side of one visual token.
-    pub factor: u32,
-    /// Smallest area, in pixels.
-    pub min_pixels: u64,
-    /// Largest area, in pixels: the largest number of visual tokens times `factor x factor`.
-    pub max_pixels: u64,
-}
-
-impl PageBudget {
-    /// The most visual tokens a page can take.
-    pub fn max_visual_tokens(&self) -> u64 {
-        self.max_pixels / (u64::from(self.factor) * u64::from(self.factor)).max(1)
-    }
 }

@@ -32,7 +32,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     writeln!(out, "{} pages of {} documents, dim {}", inspection.pages, inspection.documents, inspection.dim)?;
     match &inspection.model {
-        Some(model) => writeln!(out, "model {} ({}), query format {}", model.name, model.page_fingerprint, model.query_format)?,
+        Some(model) => {
+            writeln!(out, "model {} ({}), query format {}", model.name, model.page_fingerprint, model.query_format)?
+        }
         None => writeln!(out, "model not recorded")?,
     }
     writeln!(out, "generation {}, parts of embeddings in the index: {}", inspection.generation, inspection.last_part)?;
@@ -43,8 +45,16 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             let origins: Vec<String> = field.origins.iter().map(ToString::to_string).collect();
             let per_token = field.vector_bytes as f64 / field.tokens.max(1) as f64;
             let (pages, tokens, bits) = (field.pages, field.tokens, field.precision.bits());
-            writeln!(out, "  {}: {pages} pages, {tokens} tokens, {bits} bits, {per_token:.1} bytes per token", field.field)?;
-            writeln!(out, "  pages of model {}", if origins.is_empty() { "none".to_owned() } else { origins.join(", ") })?;
+            writeln!(
+                out,
+                "  {}: {pages} pages, {tokens} tokens, {bits} bits, {per_token:.1} bytes per token",
+                field.field
+            )?;
+            writeln!(
+                out,
+                "  pages of model {}",
+                if origins.is_empty() { "none".to_owned() } else { origins.join(", ") }
+            )?;
         }
     }
     if arguments.verify {

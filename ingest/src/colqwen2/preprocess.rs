@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::config::VisionConfig;
 use super::fields::Fields;
 use super::folder::Folder;
-use crate::encoder::{EncoderError, PageBudget};
+use crate::encoder::EncoderError;
+use crate::page::PixelBudget;
 
 /// Patches of one image: rows x columns, before merging.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,11 +136,12 @@ impl Preprocessor {
     }
 
     /// The sizes this processor brings images to.
-    pub fn budget(&self) -> PageBudget {
-        PageBudget {
+    pub fn budget(&self) -> PixelBudget {
+        let pixels = |pixels: u64| u32::try_from(pixels).unwrap_or(u32::MAX);
+        PixelBudget {
             factor: (self.patch_size * self.merge_size) as u32,
-            min_pixels: self.min_pixels,
-            max_pixels: self.max_pixels,
+            min_pixels: pixels(self.min_pixels),
+            max_pixels: pixels(self.max_pixels),
         }
     }
 
@@ -203,7 +205,7 @@ pub(crate) fn pixel_tensor(values: Vec<f32>, patch_dim: usize) -> candle_core::R
 ///
 /// # Errors
 /// What is wrong with the image: a side of zero, or an aspect ratio above 200.
-pub fn smart_resize(height: u32, width: u32, budget: &PageBudget) -> Result<(u32, u32), String> {
+pub fn smart_resize(height: u32, width: u32, budget: &PixelBudget) -> Result<(u32, u32), String> {
     if height == 0 || width == 0 {
         return Err("an image needs both sides".to_owned());
     }
@@ -215,7 +217,7 @@ pub fn smart_resize(height: u32, width: u32, budget: &PageBudget) -> Result<(u32
     // Python's round: halves go to the even neighbour.
     let nearest = |side: f64| (side / factor).round_ties_even() * factor;
     let (rounded_h, rounded_w) = (nearest(h), nearest(w));
-    let (min, max) = (budget.min_pixels as f64, budget.max_pixels as f64);
+    let (min, max) = (f64::from(budget.min_pixels), f64::from(budget.max_pixels));
     let (h, w) = if rounded_h * rounded_w > max {
         let beta = (h * w / max).sqrt();
         let fit = |side: f64| factor.max((side / beta / factor).floor() * factor);
@@ -256,7 +258,7 @@ fn convolve(pixels: &[u8], from: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>, 
 mod tests {
     use super::*;
 
-    const BUDGET: PageBudget = PageBudget { factor: 28, min_pixels: 56 * 56, max_pixels: 768 * 784 };
+    const BUDGET: PixelBudget = PixelBudget { factor: 28, min_pixels: 56 * 56, max_pixels: 768 * 784 };
 
     #[test]
     fn patches_come_in_merge_order() {

@@ -25,6 +25,11 @@ impl Default for PixelBudget {
 const MAX_ASPECT: f64 = 200.0;
 
 impl PixelBudget {
+    /// The most visual tokens a page can take.
+    pub fn max_visual_tokens(&self) -> u32 {
+        self.max_pixels / (self.factor * self.factor).max(1)
+    }
+
     /// The largest size in pixels (width, height) within the budget for a page of this shape, in any unit.
     ///
     /// It is what `smart_resize` gives for the page at a resolution above the budget, and `smart_resize` leaves

@@ -1,0 +1,107 @@
+//! The numbered Parquet parts that pages are kept in, and what an interrupted run left in them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use colqwen_index_ingest::embeddings::PageReader;
+
+use super::IndexingReport;
+use crate::page_index::PageIndexWriter;
+use crate::{Error, PageIndex};
+
+/// A folder of parts, `00000001.parquet` and so on.
+pub(super) struct Parts {
+    folder: PathBuf,
+    /// The newest part that the last commit includes.
+    committed: u64,
+    /// Numbers of the parts that no commit includes, ascending.
+    open: Vec<u64>,
+    next: u64,
+}
+
+/// A page of a file that was being replaced when a run ended: encoded, but not to be seen before all its pages are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct HeldPage {
+    pub doc_id: String,
+    pub page: u32,
+    pub content_hash: Vec<u8>,
+    pub part: u64,
+}
+
+impl Parts {
+    /// Opens the folder and sweeps up what a killed run left unfinished.
+    pub fn open(folder: PathBuf, committed: u64) -> Result<Self, Error> {
+        fs::create_dir_all(&folder).map_err(Error::io(&folder, "create it"))?;
+        let mut open = Vec::new();
+        let mut last = committed;
+        for entry in fs::read_dir(&folder).map_err(Error::io(&folder, "list it"))? {
+            let path = entry.map_err(Error::io(&folder, "list it"))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.contains(".parquet.tmp-") {
+                fs::remove_file(&path).map_err(Error::io(&path, "remove what an interrupted run left"))?;
+            } else if let Some(number) = part_number(&name) {
+                last = last.max(number);
+                if number > committed {
+                    open.push(number);
+                }
+            }
+        }
+        open.sort_unstable();
+        Ok(Self { folder, committed, open, next: last + 1 })
+    }
+
+    pub fn path(&self, part: u64) -> PathBuf {
+        self.folder.join(format!("{part:08}.parquet"))
+    }
+
+    /// The number of the next part to write.
+    pub fn take_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Takes pages of parts that no commit includes into the index and commits them. Pages of a file whose earlier
+    /// content stands in the index are not shown one by one; they are returned.
+    pub fn resume(
+        &self,
+        index: &PageIndex,
+        writer: &mut PageIndexWriter,
+        report: &mut IndexingReport,
+    ) -> Result<Vec<HeldPage>, Error> {
+        let mut held = Vec::new();
+        let mut stored: HashMap<String, Vec<(u32, Option<Vec<u8>>)>> = HashMap::new();
+        let mut included = self.committed;
+        for part in &self.open {
+            for page in PageReader::open(self.path(*part))? {
+                let page = page?;
+                if !stored.contains_key(&page.doc_id) {
+                    stored.insert(page.doc_id.clone(), index.pages_of(&page.doc_id)?);
+                }
+                let other_content = stored[&page.doc_id].iter().any(|(_, hash)| *hash != page.content_hash);
+                match page.content_hash.clone().filter(|_| other_content) {
+                    Some(content_hash) => {
+                        held.push(HeldPage { doc_id: page.doc_id, page: page.page, content_hash, part: *part });
+                    }
+                    None => {
+                        writer.upsert(&page)?;
+                        report.resumed += 1;
+                    }
+                }
+            }
+            if held.is_empty() {
+                included = *part;
+            }
+        }
+        if included > self.committed {
+            writer.includes_part(included);
+            writer.commit()?;
+        }
+        Ok(held)
+    }
+}
+
+fn part_number(name: &str) -> Option<u64> {
+    let number = Path::new(name.strip_suffix(".parquet")?);
+    number.to_str().filter(|text| text.len() == 8)?.parse().ok()
+}

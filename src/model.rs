@@ -1,0 +1,64 @@
+//! Finds the model that a name stands for.
+
+use std::path::{Path, PathBuf};
+
+use colqwen_index_ingest::builtin;
+use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions, parse_device};
+use colqwen_index_ingest::encoder::Encoder;
+
+use crate::Error;
+use crate::page_index::RecordedModel;
+
+/// A loaded model and the name under which an index records it.
+pub struct Model {
+    /// The model.
+    pub encoder: Box<dyn Encoder>,
+    /// An absolute folder, a hub id, or `builtin`.
+    pub name: String,
+}
+
+impl Model {
+    /// Loads `builtin`, the checkpoint in a folder, or the checkpoint of a hub id such as `vidore/colqwen2-v1.0`, onto
+    /// `cpu` or `cuda:N`.
+    ///
+    /// # Errors
+    /// There is no such checkpoint or device, or a file of it is missing or damaged.
+    pub fn load(name: &str, device: &str) -> Result<Self, Error> {
+        let device = parse_device(device)?;
+        if name == builtin::NAME {
+            let encoder = Box::new(ColQwen2::builtin()?);
+            return Ok(Self { encoder, name: name.to_owned() });
+        }
+        let (folder, base) = resolve(name)?;
+        let options = LoadOptions { device, base, ..LoadOptions::default() };
+        let encoder = Box::new(ColQwen2::load(&folder, &options)?);
+        // A folder is recorded so that it is found from anywhere; a hub id as it is.
+        let local = Path::new(name).canonicalize().ok();
+        let name = local.map_or(name.to_owned(), |folder| folder.display().to_string());
+        Ok(Self { encoder, name })
+    }
+
+    /// What an index records of the model.
+    pub fn recorded(&self) -> RecordedModel {
+        RecordedModel {
+            name: self.name.clone(),
+            page_fingerprint: self.encoder.page_fingerprint(),
+            query_format: self.encoder.query_format().to_owned(),
+        }
+    }
+}
+
+#[cfg(feature = "hub")]
+fn resolve(name: &str) -> Result<(PathBuf, Option<PathBuf>), Error> {
+    use colqwen_index_ingest::hub;
+    if hub::is_hub_id(name) {
+        let resolved = hub::resolve(name)?;
+        return Ok((resolved.dir, resolved.base));
+    }
+    Ok((PathBuf::from(name), None))
+}
+
+#[cfg(not(feature = "hub"))]
+fn resolve(name: &str) -> Result<(PathBuf, Option<PathBuf>), Error> {
+    Ok((PathBuf::from(name), None))
+}
