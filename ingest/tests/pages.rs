@@ -64,7 +64,9 @@ fn sample(name: &str) -> Document {
 #[test]
 fn documents_can_move_to_a_worker() {
     fn is_send<T: Send>() {}
+    fn is_sync<T: Sync>() {}
     is_send::<Document>();
+    is_sync::<Document>();
     is_send::<Page>();
     is_send::<PageError>();
 }

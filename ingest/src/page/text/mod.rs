@@ -1,6 +1,6 @@
 //! The text layer of a PDF page: words, where they stand, and the order to read them in.
 //!
-//! Glyphs come from the page's drawing operations ([`GlyphCollector`]), each with its Unicode text and place.
+//! Glyphs come from the page's drawing operations (hayro's interpreter calls a device of ours), each with its Unicode text and place.
 //! Neighbouring glyphs become words, words lines, lines columns; a word broken at a line's end is put together
 //! again. Text drawn twice (for a bold look, or invisibly over the same visible text) counts once.
 //!
@@ -8,11 +8,13 @@
 //! about Unicode are left out.
 
 mod accents;
+mod area;
 mod columns;
 mod duplicates;
 mod glyphs;
 mod hyphens;
 mod lines;
+mod unicode;
 mod words;
 
 use std::ops::Range;
