@@ -88,6 +88,14 @@ fn lines_drawn_bottom_up_are_read_top_down() {
 }
 
 #[test]
+fn dot_leaders_are_left_out() {
+    assert_eq!(
+        text_of("BT /F1 12 Tf 20 150 Td (Contents . . . . . . . . . . 7) Tj 0 -16 Td (and so on . . .) Tj ET"),
+        "Contents 7\nand so on . . ."
+    );
+}
+
+#[test]
 fn line_end_hyphens_are_joined_and_both_places_kept() {
     let layer = layer_of("BT /F1 12 Tf 20 150 Td (more infor-) Tj 0 -16 Td (mation here) Tj ET");
     assert_eq!(layer.text(), "more information\nhere");
