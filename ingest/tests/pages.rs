@@ -64,7 +64,9 @@ fn sample(name: &str) -> Document {
 #[test]
 fn documents_can_move_to_a_worker() {
     fn is_send<T: Send>() {}
+    fn is_sync<T: Sync>() {}
     is_send::<Document>();
+    is_sync::<Document>();
     is_send::<Page>();
     is_send::<PageError>();
 }
@@ -83,6 +85,14 @@ fn gaps_without_blanks_part_words() {
 #[test]
 fn lines_drawn_bottom_up_are_read_top_down() {
     assert_eq!(text_of("BT /F1 12 Tf 20 100 Td (below) Tj 0 40 Td (above) Tj ET"), "above\nbelow");
+}
+
+#[test]
+fn dot_leaders_are_left_out() {
+    assert_eq!(
+        text_of("BT /F1 12 Tf 20 150 Td (Contents . . . . . . . . . . 7) Tj 0 -16 Td (and so on . . .) Tj ET"),
+        "Contents 7\nand so on . . ."
+    );
 }
 
 #[test]

@@ -71,3 +71,32 @@ pub(super) fn compose(glyphs: Vec<Glyph>) -> Vec<Glyph> {
     }
     joined
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn glyph(text: &str, u0: f64, u1: f64) -> Glyph {
+        Glyph { text: text.to_owned(), turn: 0, u0, u1, v: 0.0, size: 10.0, visible: true }
+    }
+
+    fn text(glyphs: Vec<Glyph>) -> Vec<String> {
+        compose(glyphs).into_iter().map(|glyph| glyph.text).collect()
+    }
+
+    #[test]
+    fn accents_over_letters_join_them() {
+        assert_eq!(
+            text(vec![glyph("M", 0.0, 9.0), glyph("\u{A8}", 9.2, 14.2), glyph("o", 9.0, 14.0)]),
+            ["M", "\u{F6}"]
+        );
+        assert_eq!(text(vec![glyph("c", 0.0, 4.4), glyph("\u{B8}", 0.0, 4.4)]), ["\u{E7}"]);
+        assert_eq!(text(vec![glyph("\u{2C6}", 0.0, 5.0), glyph("\u{131}", 1.0, 3.8)]), ["\u{EE}"]);
+    }
+
+    #[test]
+    fn accents_beside_letters_stay() {
+        assert_eq!(text(vec![glyph("x", 0.0, 5.0), glyph("^", 5.0, 10.0), glyph("n", 10.0, 15.0)]), ["x", "^", "n"]);
+        assert_eq!(text(vec![glyph("~", 0.0, 5.0), glyph("/", 5.0, 8.0)]), ["~", "/"]);
+    }
+}

@@ -5,59 +5,13 @@ use hayro_interpret::font::{Glyph as DrawnGlyph, GlyphRun};
 use hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, ImageDrawProps, SoftMask};
 use hayro_syntax::object::{Dict, String as PdfString};
-use unicode_normalization::UnicodeNormalization;
 
-use super::BBox;
+use super::area::Area;
+use super::unicode::{readable, text_string};
 
 /// Heights above and below the baseline that a word's box covers, in units of the font size.
 const ASCENT: f64 = 0.78;
 const DESCENT: f64 = 0.22;
-
-/// A rectangle in a frame turned with the text: `u` runs along the line, `v` down to the next line, in points.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Area {
-    /// Where the line runs to, in degrees clockwise from rightwards: 0 for upright text.
-    pub turn: i16,
-    pub u0: f64,
-    pub u1: f64,
-    pub v0: f64,
-    pub v1: f64,
-}
-
-impl Area {
-    fn corner(&self, u: f64, v: f64) -> (f64, f64) {
-        let (sin, cos) = f64::from(self.turn).to_radians().sin_cos();
-        (u * cos - v * sin, u * sin + v * cos)
-    }
-
-    /// Its centre in points from the top left corner of the page.
-    pub fn center(&self) -> (f64, f64) {
-        self.corner((self.u0 + self.u1) / 2.0, (self.v0 + self.v1) / 2.0)
-    }
-
-    /// The smallest area of the same direction around both.
-    pub fn union(&self, other: &Self) -> Self {
-        Self {
-            turn: self.turn,
-            u0: self.u0.min(other.u0),
-            u1: self.u1.max(other.u1),
-            v0: self.v0.min(other.v0),
-            v1: self.v1.max(other.v1),
-        }
-    }
-
-    /// The upright box around it on a page of `width` x `height` points.
-    pub fn on_page(&self, width: f64, height: f64) -> BBox {
-        let corners = [(self.u0, self.v0), (self.u1, self.v0), (self.u0, self.v1), (self.u1, self.v1)];
-        let mut bbox = BBox { x0: 1.0, y0: 1.0, x1: 0.0, y1: 0.0 };
-        for (u, v) in corners {
-            let (x, y) = self.corner(u, v);
-            let (x, y) = ((x / width).clamp(0.0, 1.0) as f32, (y / height).clamp(0.0, 1.0) as f32);
-            bbox = BBox { x0: bbox.x0.min(x), y0: bbox.y0.min(y), x1: bbox.x1.max(x), y1: bbox.y1.max(y) };
-        }
-        bbox
-    }
-}
 
 /// One glyph, or several that stand for one text.
 #[derive(Clone, Debug)]
@@ -181,23 +135,6 @@ fn type3_size(run: &GlyphRun<'_, '_>, transforms: &[Affine]) -> Option<f64> {
     advances.get(advances.len() / 2).map(|median| median * 2.0)
 }
 
-/// A glyph's text for reading: ligatures and presentation forms taken apart, no control or private characters.
-fn readable(text: BfString) -> String {
-    let keep = |c: &char| !c.is_control() && !matches!(c, '\u{E000}'..='\u{F8FF}' | '\u{FFFD}' | '\u{F0000}'..);
-    let mut readable = String::new();
-    let mut push = |c: char| match c {
-        '\t' | '\n' | '\r' => readable.push(' '),
-        '\u{FB00}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFE}' => readable.extend(std::iter::once(c).nfkc()),
-        c if keep(&c) => readable.push(c),
-        _ => {}
-    };
-    match text {
-        BfString::Char(c) => push(c),
-        BfString::String(s) => s.chars().for_each(push),
-    }
-    readable
-}
-
 impl<'a> Device<'a> for GlyphCollector {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, 'a>, props: DrawProps<'a>, mode: &DrawMode) {
         self.collect(run, props.transform, !matches!(mode, DrawMode::Invisible));
@@ -238,18 +175,4 @@ fn replaced(drawn: Vec<Glyph>, text: &str) -> Vec<Glyph> {
     let u0 = drawn.iter().map(|glyph| glyph.u0).fold(f64::INFINITY, f64::min);
     let u1 = drawn.iter().map(|glyph| glyph.u1).fold(f64::NEG_INFINITY, f64::max);
     if text.is_empty() { Vec::new() } else { vec![Glyph { text, u0, u1, ..first.clone() }] }
-}
-
-/// A PDF text string: UTF-16 or UTF-8 with a byte order mark, otherwise taken as Latin-1.
-fn text_string(bytes: &[u8]) -> String {
-    let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
-        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
-    };
-    match bytes {
-        [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
-        [0xEF, 0xBB, 0xBF, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        _ => bytes.iter().map(|&byte| char::from(byte)).collect(),
-    }
 }

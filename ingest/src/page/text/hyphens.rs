@@ -79,7 +79,7 @@ pub(super) fn join(mut lines: Vec<Line>) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::glyphs::Area;
+    use super::super::area::Area;
     use super::super::lines::PlacedWord;
     use super::*;
 

@@ -2,7 +2,7 @@
 //!
 //! A segment is the part of a line between two wide gaps: a whole line of running text, or a cell of a table.
 
-use super::glyphs::Area;
+use super::area::Area;
 use super::words::{BLANK, Piece};
 
 /// A gap wider than this, in units of the font size, parts two segments: less than the gutter between columns.

@@ -1,18 +1,22 @@
 //! The text layer of a PDF page: words, where they stand, and the order to read them in.
 //!
-//! Glyphs come from the page's drawing operations ([`GlyphCollector`]), each with its Unicode text and place.
-//! Neighbouring glyphs become words, words lines, lines columns; a word broken at a line's end is put together
-//! again. Text drawn twice (for a bold look, or invisibly over the same visible text) counts once.
+//! Glyphs come from the page's drawing operations (hayro's interpreter calls a device of ours), each with its
+//! Unicode text and place. Neighbouring glyphs become words, words lines, lines columns; a word broken at a line's
+//! end is put together again, and the dots of leaders are left out. Text drawn twice (for a bold look, or invisibly
+//! over the same visible text) counts once.
 //!
 //! Not done: right-to-left scripts keep the order in which they are drawn, and glyphs whose font says nothing
 //! about Unicode are left out.
 
 mod accents;
+mod area;
 mod columns;
 mod duplicates;
 mod glyphs;
 mod hyphens;
+mod leaders;
 mod lines;
+mod unicode;
 mod words;
 
 use std::ops::Range;
@@ -86,7 +90,7 @@ impl TextLayer {
             lines.extend(columns::reading_order(lines::segments(group)));
         }
         let mut layer = Self::default();
-        for line in hyphens::join(lines) {
+        for line in hyphens::join(leaders::remove(lines)) {
             let start = layer.words.len();
             layer.words.extend(line.words.into_iter().map(|word| Word {
                 bbox: word.area.on_page(width, height),

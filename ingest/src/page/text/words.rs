@@ -3,7 +3,8 @@
 //! A piece is a run of glyphs on one baseline without a gap. A word may consist of several (a letter and its
 //! exponent, a word in two fonts), which are joined when its line is known.
 
-use super::glyphs::{Area, Glyph};
+use super::area::Area;
+use super::glyphs::Glyph;
 
 /// A gap wider than this, in units of the font size, parts two words. TeX sets blanks of 0.22 and more.
 pub(super) const BLANK: f64 = 0.14;
