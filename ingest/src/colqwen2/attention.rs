@@ -24,11 +24,13 @@ impl Packing {
     }
 
     /// Tokens of the longest sequence.
+    #[cfg(any(test, feature = "flash-attn"))]
     pub fn longest(&self) -> usize {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
 
     /// Where each sequence starts, and at the end the total.
+    #[cfg(any(test, feature = "flash-attn"))]
     pub fn starts(&self) -> Vec<u32> {
         let mut at = 0;
         std::iter::once(0).chain(self.lengths.iter().map(|length| (at += *length as u32, at).1)).collect()

@@ -146,11 +146,11 @@ fn text_config(fields: &Fields) -> Result<TextConfig, EncoderError> {
         rope_theta,
         mrope_section: section.map(|count| count as usize),
     };
-    if config.hidden_size % heads != 0 || config.head_dim() % 2 != 0 {
+    if !config.hidden_size.is_multiple_of(heads) || !config.head_dim().is_multiple_of(2) {
         let expected = format!("a number that parts hidden_size {} into even heads", config.hidden_size);
         return Err(fields.refuse("num_attention_heads", expected));
     }
-    if heads % config.num_kv_heads != 0 {
+    if !heads.is_multiple_of(config.num_kv_heads) {
         return Err(fields.refuse("num_key_value_heads", format!("a divisor of num_attention_heads {heads}")));
     }
     let frequencies = config.head_dim() / 2;
@@ -187,7 +187,7 @@ fn vision_config(fields: &Fields, text_width: usize) -> Result<VisionConfig, Enc
     if config.output_dim != text_width {
         return Err(fields.refuse("hidden_size", format!("the language model's hidden_size {text_width}")));
     }
-    if embed_dim % config.num_heads != 0 || config.head_dim() % 4 != 0 {
+    if !embed_dim.is_multiple_of(config.num_heads) || !config.head_dim().is_multiple_of(4) {
         let expected = format!("a number that parts embed_dim {embed_dim} into heads of a multiple of 4");
         return Err(fields.refuse("num_heads", expected));
     }

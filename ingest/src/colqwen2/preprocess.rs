@@ -273,6 +273,36 @@ mod tests {
         assert!(smart_resize(1, 200, &BUDGET).is_ok());
     }
 
+    /// Height, width, and what transformers makes of them.
+    #[test]
+    fn sizes_are_those_of_transformers() {
+        let table = [
+            (1100, 850, 868, 672),
+            (850, 1100, 672, 868),
+            (896, 672, 896, 672),
+            (14, 14, 56, 56),
+            (42, 70, 56, 56),
+            (70, 42, 56, 56),
+            (98, 126, 112, 112),
+            (1, 1, 56, 56),
+            (10, 1999, 28, 812),
+            (2000, 10, 812, 28),
+            (3508, 2480, 896, 644),
+            (5000, 26, 5012, 28),
+            (28, 28, 56, 56),
+            (55, 57, 56, 56),
+            (770, 770, 756, 756),
+            (776, 776, 756, 756),
+            (784, 768, 784, 756),
+            (13, 200, 28, 224),
+            (602, 1002, 588, 980),
+            (1684, 1190, 896, 644),
+        ];
+        for (height, width, new_height, new_width) in table {
+            assert_eq!(smart_resize(height, width, &BUDGET), Ok((new_height, new_width)), "{height} x {width}");
+        }
+    }
+
     #[test]
     fn old_and_new_forms_of_the_limits() {
         let vision = serde_json::json!({"model_type": "qwen2_vl", "hidden_size": 8, "intermediate_size": 8,
