@@ -60,6 +60,11 @@ impl Model {
         })
     }
 
+    /// Where the model computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Values per token vector.
     pub fn dim(&self) -> usize {
         self.projection.dim()
