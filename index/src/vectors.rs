@@ -34,7 +34,7 @@ impl MultiVector {
     /// `dim` is zero, there are no tokens or more than [`MAX_TOKENS`], the number of values is not a multiple of
     /// `dim`, a value is not finite or does not fit f16, or a vector's length is refused by `unit_length`.
     pub fn try_new(dim: usize, mut values: Vec<f32>, unit_length: UnitLength) -> Result<Self, Error> {
-        if dim == 0 || values.len() % dim != 0 {
+        if dim == 0 || !values.len().is_multiple_of(dim) {
             return Err(Error::Shape { dim, values: values.len() });
         }
         let tokens = values.len() / dim;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use colqwen_index_ingest::embeddings::PageReader;
 
 use super::IndexingReport;
-use crate::page_index::PageIndexWriter;
+use crate::page_index::{PageIndexWriter, StoredPage};
 use crate::{Error, PageIndex};
 
 /// A folder of parts, `00000001.parquet` and so on.
@@ -70,7 +70,7 @@ impl Parts {
         report: &mut IndexingReport,
     ) -> Result<Vec<HeldPage>, Error> {
         let mut held = Vec::new();
-        let mut stored: HashMap<String, Vec<(u32, Option<Vec<u8>>)>> = HashMap::new();
+        let mut stored: HashMap<String, Vec<StoredPage>> = HashMap::new();
         let mut included = self.committed;
         for part in &self.open {
             for page in PageReader::open(self.path(*part))? {

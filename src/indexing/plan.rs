@@ -153,10 +153,13 @@ mod tests {
         }
         let (a, b) = (root.path().join("a"), root.path().join("b"));
         let ids = |paths: &[PathBuf]| find_files(paths).map(|files| files.into_keys().collect::<Vec<_>>());
-        assert_eq!(ids(&[a.clone()]).unwrap(), ["deep/two.PNG", "one.pdf"]);
+        assert_eq!(ids(std::slice::from_ref(&a)).unwrap(), ["deep/two.PNG", "one.pdf"]);
         assert_eq!(ids(&[a.join("one.pdf")]).unwrap(), ["one.pdf"]);
         assert_eq!(ids(&[a.clone(), a.join("one.pdf")]).unwrap().len(), 2, "the same file twice is one file");
-        assert_eq!(ids(&[root.path().to_owned()]).unwrap(), ["a/deep/two.PNG", "a/one.pdf", "b/one.pdf"]);
+        assert_eq!(
+            ids(std::slice::from_ref(&root.path().to_owned())).unwrap(),
+            ["a/deep/two.PNG", "a/one.pdf", "b/one.pdf"]
+        );
         let error = ids(&[a, b]).unwrap_err().to_string();
         assert!(error.contains("a/one.pdf") && error.contains("b/one.pdf"), "{error}");
         assert!(ids(&[root.path().join("missing")]).unwrap_err().to_string().contains("missing"));

@@ -9,6 +9,9 @@ use tantivy::schema::Value;
 use super::{PageIndex, RecordedModel};
 use crate::Error;
 
+/// The number of a stored page, and the hash of the content that it was made from.
+pub type StoredPage = (u32, Option<Vec<u8>>);
+
 /// What a page index holds.
 #[derive(Clone, Debug)]
 pub struct Inspection {
@@ -83,7 +86,7 @@ impl PageIndex {
     ///
     /// # Errors
     /// The index is damaged.
-    pub fn pages_of(&self, doc_id: &str) -> Result<Vec<(u32, Option<Vec<u8>>)>, Error> {
+    pub fn pages_of(&self, doc_id: &str) -> Result<Vec<StoredPage>, Error> {
         let searcher = self.searcher();
         let term = self.fields.document_term(doc_id);
         let query = tantivy::query::TermQuery::new(term, tantivy::schema::IndexRecordOption::Basic);

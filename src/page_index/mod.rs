@@ -28,7 +28,7 @@ use crate::Error;
 
 pub use fields::PageFields;
 pub use import::ImportReport;
-pub use inspect::Inspection;
+pub use inspect::{Inspection, StoredPage};
 pub use pointer::RecordedModel;
 pub use search::{Effort, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
 pub use writer::PageIndexWriter;

@@ -152,7 +152,7 @@ impl PageIndex {
 
     /// The words of a text as a query: any of them may match, a quoted phrase counts as one word.
     pub fn word_query(&self, text: &str) -> Box<dyn Query> {
-        let quotes = text.matches('"').count() % 2 == 0;
+        let quotes = text.matches('"').count().is_multiple_of(2);
         let plain: String = text
             .chars()
             .map(|letter| if letter.is_alphanumeric() || (quotes && letter == '"') { letter } else { ' ' })

@@ -8,10 +8,12 @@ use tantivy::{DocId, DocSet, Score, Searcher, SegmentReader, TERMINATED, Tantivy
 use super::{LateInteractionQuery, PageHit, explain};
 use crate::segment::SegmentFile;
 
+/// The hits of one segment by ascending doc, with the segment's id and open file.
+type SegmentHits = (tantivy::index::SegmentId, Arc<SegmentFile>, Vec<(DocId, Score)>);
+
 pub(super) struct LateInteractionWeight {
     query: LateInteractionQuery,
-    /// Per segment: its id, its file and its hits by ascending doc.
-    segments: Vec<(tantivy::index::SegmentId, Arc<SegmentFile>, Vec<(DocId, Score)>)>,
+    segments: Vec<SegmentHits>,
 }
 
 impl LateInteractionWeight {
@@ -26,10 +28,7 @@ impl LateInteractionWeight {
         Ok(Self { query, segments })
     }
 
-    fn segment(
-        &self,
-        reader: &SegmentReader,
-    ) -> Option<&(tantivy::index::SegmentId, Arc<SegmentFile>, Vec<(DocId, Score)>)> {
+    fn segment(&self, reader: &SegmentReader) -> Option<&SegmentHits> {
         self.segments.iter().find(|(id, _, _)| *id == reader.segment_id())
     }
 }
