@@ -34,19 +34,19 @@ const RESERVED: [&str; 8] =
 /// The fields of a page index.
 #[derive(Clone, Debug)]
 pub struct PageFields {
-    /// [`PAGE_KEY`]
+    /// The field `PAGE_KEY`.
     pub page_key: Field,
-    /// [`DOC_ID`]
+    /// The field `DOC_ID`.
     pub doc_id: Field,
-    /// [`PAGE`]
+    /// The field `PAGE`.
     pub page: Field,
-    /// [`TEXT_FIELD`]
+    /// The field `TEXT_FIELD`.
     pub text: Field,
-    /// [`SOURCE`]
+    /// The field `SOURCE`.
     pub source: Field,
-    /// [`CONTENT_HASH`]
+    /// The field `CONTENT_HASH`.
     pub content_hash: Field,
-    /// [`TOKENS`]
+    /// The field `TOKENS`.
     pub tokens: Field,
     further: Vec<(FurtherColumn, Field)>,
 }

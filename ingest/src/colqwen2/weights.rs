@@ -14,7 +14,7 @@ use crate::mapped::MappedFile;
 
 /// Where the parts of the model take their weights from: a checkpoint, or tensors that are being trained.
 pub trait WeightSource {
-    /// The weight called `name` (in the layout of [`super::layout`]), of the given shape.
+    /// The weight called `name` (in the canonical layout), of the given shape.
     ///
     /// # Errors
     /// There is none, or its shape is another.
