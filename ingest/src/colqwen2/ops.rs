@@ -78,7 +78,9 @@ impl Ops {
         match (self, q.device()) {
             (Self::Fused, Device::Cpu) => attention::by_head(q, k, v, packing, causal),
             #[cfg(feature = "flash-attn")]
-            (Self::Fused, Device::Cuda(_)) => super::flash::attention(q, k, v, packing, causal),
+            (Self::Fused, Device::Cuda(_)) if super::flash::takes(q) => {
+                super::flash::attention(q, k, v, packing, causal)
+            }
             _ => attention::plain(q, k, v, packing, causal, self),
         }
     }
