@@ -2,9 +2,9 @@
 # Checks the GPU code on a machine without a GPU. Not part of the default CI: it takes minutes.
 #
 #   ingest/check-cuda.sh types      Rust type-check of `cuda` and `flash-attn`, NO KERNELS COMPILED: a stand-in nvcc writes
-#                                   empty files. About three CPU-minutes. Never build or test from its target folder.
+#                                   empty files. About two CPU-minutes. Never build or test from its target folder.
 #   ingest/check-cuda.sh kernels    `cuda` with the real nvcc: candle's kernels are compiled, for compute capability 8.0.
-#                                   About ten CPU-minutes. nvcc comes from Python wheels (104 MB) unless CUDA_HOME is set.
+#                                   Nine minutes on two cores. nvcc comes from Python wheels (104 MB) unless CUDA_HOME is set.
 #
 # Work files go to $CHECK_CUDA_DIR, by default target/check-cuda. candle-flash-attn's own kernels (53 files, minutes each)
 # are compiled only by a real build on a machine with CUDA and git: cargo build --features flash-attn.
