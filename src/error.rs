@@ -86,6 +86,21 @@ pub enum Error {
         /// What the index has.
         expected: String,
     },
+    /// A time that the index cannot hold.
+    #[error(
+        "column {column:?} of {doc_id:?} page {page}: {micros} microseconds since 1970 lie outside of the years 1677 to \
+         2262, which an index can hold; leave such a time out (null)"
+    )]
+    Time {
+        /// Column name.
+        column: String,
+        /// The document.
+        doc_id: String,
+        /// The page.
+        page: u32,
+        /// The time.
+        micros: i64,
+    },
     /// Vectors of another dimension.
     #[error("{what} has vectors of dim {received}, the index {index:?} of dim {expected}")]
     Dim {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use colqwen_index::indexing::{IndexingOptions, KeepEmbeddings, OnError, Progress};
+use colqwen_index::indexing::{IndexingOptions, KeepEmbeddings, OnError, Progress, find_files};
 use colqwen_index::model::Model;
 use colqwen_index::{Error, PageIndex, PageIndexOptions};
 
@@ -59,6 +59,8 @@ enum OnErrorName {
 
 pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     let precision = import::precision(arguments.bits)?;
+    // A mistyped path shall neither load a large model nor leave an empty index behind.
+    find_files(&arguments.paths)?;
     let existing = match PageIndex::open(&arguments.index) {
         Ok(index) => Some(index),
         Err(Error::NoIndex { .. }) => None,

@@ -46,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_enum, conflicts_with = "queries")]
     mode: Option<ModeName>,
     /// A tantivy query that every hit matches, applied before ranking.
-    #[arg(long, value_name = "QUERY")]
+    #[arg(long, value_name = "QUERY", allow_hyphen_values = true)]
     filter: Option<String>,
     /// How much work goes into a search: low, default, high, exact, or 0 to 1. In this version all of them are exact.
     #[arg(long, value_name = "E", default_value = "default")]
@@ -58,7 +58,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Measure the queries of --queries and write CPU and wall times to this file, as JSON.
-    #[arg(long, value_name = "FILE", requires = "queries")]
+    #[arg(long, value_name = "FILE", requires = "queries", conflicts_with = "query")]
     stats: Option<PathBuf>,
     /// Print one JSON line per query.
     #[arg(long)]

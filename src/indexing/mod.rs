@@ -20,6 +20,8 @@ use crate::{Error, PageIndex};
 use parts::Parts;
 use plan::{FileTask, Plan};
 
+pub use plan::find_files;
+
 /// What to do with a file or page that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnError {
@@ -108,15 +110,17 @@ impl PageIndex {
         options: &IndexingOptions,
         mut progress: impl FnMut(Progress<'_>),
     ) -> Result<IndexingReport, Error> {
-        self.record_model(model.recorded())?;
         let mut report = IndexingReport::default();
         let folder = match &options.embeddings {
             KeepEmbeddings::InIndex => Some(self.embeddings_folder()),
             KeepEmbeddings::In(folder) => Some(folder.clone()),
             KeepEmbeddings::No => None,
         };
-        let parts = folder.map(|folder| Parts::open(folder, self.last_part()?)).transpose()?;
         let mut writer = self.writer()?;
+        // Only the one writer may sweep up after others, and it starts from what they committed last.
+        self.reload()?;
+        self.record_model(model.recorded())?;
+        let parts = folder.map(|folder| Parts::open(folder, self.last_part()?)).transpose()?;
         let mut held = Vec::new();
         if let Some(parts) = &parts {
             held = parts.resume(self, &mut writer, &mut report)?;

@@ -71,6 +71,8 @@ impl Parts {
     ) -> Result<Vec<HeldPage>, Error> {
         let mut held = Vec::new();
         let mut stored: HashMap<String, Vec<StoredPage>> = HashMap::new();
+        // Content and number of the pages taken, by document.
+        let mut taken: HashMap<String, (Option<Vec<u8>>, u64)> = HashMap::new();
         let mut included = self.committed;
         for part in &self.open {
             for page in PageReader::open(self.path(*part))? {
@@ -84,8 +86,15 @@ impl Parts {
                         held.push(HeldPage { doc_id: page.doc_id, page: page.page, content_hash, part: *part });
                     }
                     None => {
+                        let hash = &page.content_hash;
+                        let (content, pages) = taken.entry(page.doc_id.clone()).or_insert_with(|| (hash.clone(), 0));
+                        if content != hash {
+                            // The later part is the newer content, which replaces the earlier one whole.
+                            writer.delete_document(&page.doc_id);
+                            (*content, *pages) = (hash.clone(), 0);
+                        }
                         writer.upsert(&page)?;
-                        report.resumed += 1;
+                        *pages += 1;
                     }
                 }
             }
@@ -93,7 +102,8 @@ impl Parts {
                 included = *part;
             }
         }
-        if included > self.committed {
+        report.resumed += taken.values().map(|(_, pages)| pages).sum::<u64>();
+        if included > self.committed || !taken.is_empty() {
             writer.includes_part(included);
             writer.commit()?;
         }

@@ -40,9 +40,6 @@ impl Plan {
         report: &mut IndexingReport,
     ) -> Result<Self, Error> {
         let files = find_files(paths)?;
-        if files.is_empty() {
-            return Err(Error::NothingToIndex { paths: paths.to_vec() });
-        }
         let mut tasks = Vec::new();
         for (doc_id, path) in &files {
             match plan_file(index, doc_id, path) {
@@ -88,8 +85,11 @@ fn plan_file(index: &PageIndex, doc_id: &str, path: &Path) -> Result<Option<File
     Ok((!task.pages.is_empty()).then_some(task))
 }
 
-/// All files by id.
-fn find_files(paths: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Error> {
+/// The files that [`PageIndex::index_files`] takes from files and folders, by document id.
+///
+/// # Errors
+/// A path that is not there, two files of one id, or nothing to index.
+pub fn find_files(paths: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Error> {
     let mut files = BTreeMap::new();
     for path in paths {
         let metadata = fs::metadata(path).map_err(Error::io(path, "find it"))?;
@@ -99,6 +99,9 @@ fn find_files(paths: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Error> {
             let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
             insert(&mut files, name, path.clone())?;
         }
+    }
+    if files.is_empty() {
+        return Err(Error::NothingToIndex { paths: paths.to_vec() });
     }
     Ok(files)
 }

@@ -157,7 +157,12 @@ impl PageFields {
         }
         for (name, value) in &page.further {
             if let Some((_, field)) = self.further.iter().find(|(column, _)| column.name == *name) {
-                add_value(&mut document, *field, value);
+                add_value(&mut document, *field, value).map_err(|micros| Error::Time {
+                    column: name.clone(),
+                    doc_id: page.doc_id.clone(),
+                    page: page.page,
+                    micros,
+                })?;
             }
         }
         handle.add(&mut document, self.tokens, &page.vectors)?;
@@ -190,16 +195,21 @@ impl PageFields {
     }
 }
 
-fn add_value(document: &mut TantivyDocument, field: Field, value: &Value) {
+/// Adds a value; a time that tantivy's 64-bit nanoseconds cannot hold is given back.
+fn add_value(document: &mut TantivyDocument, field: Field, value: &Value) -> Result<(), i64> {
     match value {
         Value::U64(value) => document.add_u64(field, *value),
         Value::I64(value) => document.add_i64(field, *value),
         Value::F64(value) => document.add_f64(field, *value),
         Value::Bool(value) => document.add_bool(field, *value),
-        Value::TimestampMicros(micros) => document.add_date(field, DateTime::from_timestamp_micros(*micros)),
+        Value::TimestampMicros(micros) => {
+            let nanos = micros.checked_mul(1000).ok_or(*micros)?;
+            document.add_date(field, DateTime::from_timestamp_nanos(nanos));
+        }
         Value::Str(text) => document.add_text(field, text),
-        Value::List(values) => values.iter().for_each(|value| add_value(document, field, value)),
+        Value::List(values) => values.iter().try_for_each(|value| add_value(document, field, value))?,
     }
+    Ok(())
 }
 
 fn value_of(stored: OwnedValue) -> Option<Value> {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use colqwen_index_field::QueryVectors;
 use tantivy::collector::TopDocs;
-use tantivy::query::{BooleanQuery, ConstScoreQuery, Occur, Query, QueryParser};
+use tantivy::query::{AllQuery, BooleanQuery, ConstScoreQuery, Occur, Query, QueryParser, QueryParserError};
 use tantivy::snippet::SnippetGenerator;
 use tantivy::{DocAddress, Searcher, TantivyDocument};
 
@@ -165,9 +165,12 @@ impl PageIndex {
     fn parse_filter(&self, filter: &str) -> Result<Box<dyn Query>, Error> {
         let mut parser = QueryParser::for_index(&self.index, vec![self.fields.text]);
         parser.set_conjunction_by_default();
-        parser
-            .parse_query(filter)
-            .map_err(|error| Error::Filter { filter: filter.to_owned(), problem: error.to_string() })
+        let query = match parser.parse_query(filter) {
+            // What tantivy keeps from people who type a query by mistake is a sensible filter.
+            Err(QueryParserError::AllButQueryForbidden) => parser.parse_query_lenient(filter).0,
+            other => other.map_err(|error| Error::Filter { filter: filter.to_owned(), problem: error.to_string() })?,
+        };
+        Ok(complete_exclusions(query))
     }
 
     /// Document and page of each hit, from the fast fields.
@@ -215,6 +218,18 @@ impl PageIndex {
         };
         Ok(found.split_whitespace().collect::<Vec<_>>().join(" "))
     }
+}
+
+/// Lets clauses that only exclude match everything else. Tantivy 0.27 makes such a clause of the second half of
+/// `a AND NOT b`, and lets it match nothing (tantivy pull request 3025).
+fn complete_exclusions(query: Box<dyn Query>) -> Box<dyn Query> {
+    let Some(boolean) = query.downcast_ref::<BooleanQuery>() else { return query };
+    let mut clauses: Vec<(Occur, Box<dyn Query>)> =
+        boolean.clauses().iter().map(|(occur, clause)| (*occur, complete_exclusions(clause.box_clone()))).collect();
+    if !clauses.is_empty() && clauses.iter().all(|(occur, _)| *occur == Occur::MustNot) {
+        clauses.push((Occur::Must, Box::new(AllQuery)));
+    }
+    Box::new(BooleanQuery::new(clauses))
 }
 
 /// Reciprocal rank fusion: each list adds `weight / (60 + rank)` to its pages.

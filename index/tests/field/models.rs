@@ -82,7 +82,10 @@ fn unknown_pages_mix_with_known_ones_and_are_reported() {
     pair.check();
     let summary = &pair.handle.segments(&pair.reader().searcher()).unwrap()[0];
     assert_eq!(summary.fields[0].field, "tokens");
-    assert_eq!(summary.fields[0].origins, [Origin::Unknown, model(1)]);
+    // Tantivy merges segments in no particular order, and models are listed as they come.
+    let origins = &summary.fields[0].origins;
+    assert_eq!(origins.len(), 2);
+    assert!(origins.contains(&Origin::Unknown) && origins.contains(&model(1)));
     assert_eq!((summary.fields[0].pages, summary.live_docs), (9, 10));
     pair.handle.verify(&pair.reader().searcher()).unwrap();
 }

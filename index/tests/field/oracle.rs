@@ -6,10 +6,11 @@ use colqwen_index_field::{
     LateInteraction, LateInteractionOptions, MultiVector, Origin, PageVectors, QueryVectors, UnitLength,
 };
 use tantivy::collector::TopDocs;
+use tantivy::directory::error::LockError;
 use tantivy::index::IndexSettings;
 use tantivy::merge_policy::NoMergePolicy;
 use tantivy::schema::{FAST, Facet, FacetOptions, Field, INDEXED, STORED, Schema, TEXT, Value};
-use tantivy::{Directory, Index, IndexReader, IndexWriter, Searcher, TantivyDocument, Term};
+use tantivy::{Directory, Index, IndexReader, IndexWriter, Searcher, TantivyDocument, TantivyError, Term};
 
 pub const DIM: usize = 24;
 pub const SMALL_DIM: usize = 5;
@@ -106,7 +107,15 @@ impl Pair {
     }
 
     pub fn open_writer(&mut self) {
-        let writer: IndexWriter = self.index.writer_with_num_threads(2, 40_000_000).unwrap();
+        // The crash test starts processes; between fork and exec each of them holds a copy of this process's locks.
+        let opened = (0..100).find_map(|_| match self.index.writer_with_num_threads(2, 40_000_000) {
+            Err(TantivyError::LockFailure(LockError::LockBusy, _)) => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                None
+            }
+            outcome => Some(outcome.unwrap()),
+        });
+        let writer: IndexWriter = opened.expect("another writer holds the lock");
         writer.set_merge_policy(Box::new(NoMergePolicy));
         self.writer = Some(writer);
     }

@@ -1,0 +1,13 @@
+//! The command line, run as a program.
+#![cfg(all(unix, feature = "cli", feature = "encode"))]
+
+mod changes;
+mod crash;
+mod exact;
+mod exchange;
+mod files;
+mod further;
+mod index_search;
+mod support;
+mod usage;
+mod writers;
