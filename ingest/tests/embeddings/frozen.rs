@@ -96,14 +96,16 @@ fn queries_of_version_1() {
     assert_eq!(reader.collect::<Result<Vec<_>, Error>>().unwrap(), queries());
 }
 
+/// Writes the files of a new format version into the folder named by `COLQWEN_INDEX_FREEZE_INTO`; nothing otherwise.
 #[test]
-#[ignore = "writes the frozen files, which is done once per version"]
 fn write_the_frozen_files() {
-    let mut writer = PageWriter::create(fixture("frozen_v1.parquet"), options()).unwrap();
+    let Some(folder) = std::env::var_os("COLQWEN_INDEX_FREEZE_INTO") else { return };
+    let folder = std::path::Path::new(&folder);
+    let mut writer = PageWriter::create(folder.join("frozen_v1.parquet"), options()).unwrap();
     pages().iter().for_each(|page| writer.write(page).unwrap());
     writer.finish().unwrap();
     let options = QueryFileOptions { origin: origin(), precision: Precision::F32, ..QueryFileOptions::new(4) };
-    let mut writer = QueryWriter::create(fixture("frozen_v1_queries.parquet"), options).unwrap();
+    let mut writer = QueryWriter::create(folder.join("frozen_v1_queries.parquet"), options).unwrap();
     queries().iter().for_each(|query| writer.write(query).unwrap());
     writer.finish().unwrap();
 }
