@@ -20,6 +20,17 @@ pub enum Error {
     #[cfg(feature = "encode")]
     #[error(transparent)]
     Encoder(#[from] colqwen_index_ingest::encoder::EncoderError),
+    /// A page that the model refuses.
+    #[cfg(feature = "encode")]
+    #[error("{path:?}, page {page}: {cause}")]
+    NotEncoded {
+        /// The file.
+        path: PathBuf,
+        /// The page, from 1.
+        page: u32,
+        /// What the model says.
+        cause: colqwen_index_ingest::encoder::EncoderError,
+    },
     /// A PDF or picture could not be read.
     #[cfg(feature = "encode")]
     #[error(transparent)]
@@ -169,6 +180,16 @@ pub enum Error {
     Busy {
         /// The folder.
         path: PathBuf,
+    },
+    /// Files that cannot stand in one index.
+    #[error("{path:?} holds pages of model {received}, an earlier file pages of {expected}; use one model per index")]
+    MixedModels {
+        /// The later file.
+        path: PathBuf,
+        /// Model of the earlier file.
+        expected: Fingerprint,
+        /// Model of this file.
+        received: Fingerprint,
     },
     /// Work was interrupted by the user; everything finished is kept.
     #[error("interrupted; what was finished is kept, run the same command again to go on")]

@@ -12,7 +12,7 @@ use super::{model, progress};
 
 /// Encode page images or query texts into a Parquet file, without an index.
 ///
-/// Images give one row each, in order, with `doc_id` the file's name; every page of a PDF or TIFF gives a row. Texts give
+/// Images give one row each, in order, with `doc_id` the file's name (its path as given, where two names are the same); every page of a PDF or TIFF gives a row. Texts give
 /// rows with `query_id` "0", "1" and so on, as `search --queries` takes them.
 ///
 /// Examples:
@@ -58,12 +58,16 @@ fn images(arguments: &Arguments, model: &Model, quiet: bool) -> anyhow::Result<(
     let mut writer = PageWriter::create(&arguments.out, options)?;
     let budget: PixelBudget = encoder.page_budget();
     let bar = progress::pages(arguments.image.len() as u64, quiet);
+    let mut names: Vec<_> = arguments.image.iter().map(|path| path.file_name()).collect();
+    names.sort_unstable();
+    let distinct = names.windows(2).all(|pair| pair[0] != pair[1]);
     for path in &arguments.image {
         let document = Document::open(path)?;
         bar.inc_length(u64::from(document.page_count()) - 1);
         for page in document.reader().pages(budget) {
             let page = page?;
-            let doc_id = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            let name = path.file_name().filter(|_| distinct).unwrap_or(path.as_os_str());
+            let doc_id = name.to_string_lossy();
             for vectors in encoder.encode_pages(&[page.image])? {
                 let mut record = PageRecord::new(doc_id.clone(), page.number, vectors);
                 record.text = page.text.as_ref().map(|text| text.text());

@@ -54,6 +54,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
             let mut options = PageIndexOptions::new(readers[0].dim());
             options.precision = precision;
             options.further = readers[0].further_columns().to_vec();
+            options.check_files(&arguments.index, &readers)?;
             PageIndex::create(&arguments.index, &options)?
         }
         Err(error) => return Err(error.into()),

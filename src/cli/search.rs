@@ -99,6 +99,9 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
 
 fn batch(arguments: &Arguments, index: &PageIndex, file: &Path, threads: usize) -> anyhow::Result<()> {
     let queries: Vec<QueryRecord> = QueryReader::open(file)?.collect::<Result<_, _>>()?;
+    if arguments.stats.is_some() && queries.is_empty() {
+        anyhow::bail!("{} holds no queries, so there is nothing to measure", file.display());
+    }
     let searcher = index.searcher();
     let search = |query: &QueryRecord| {
         let request = SearchRequest {
@@ -120,7 +123,7 @@ fn batch(arguments: &Arguments, index: &PageIndex, file: &Path, threads: usize) 
         }
     }
     out.flush()?;
-    if let (Some(stats), false) = (&arguments.stats, queries.is_empty()) {
+    if let Some(stats) = &arguments.stats {
         let precision = format!("f{}", index.inspect(false)?.precision().bits());
         let measured = Stats::measure(queries.len(), |at| Ok(search(&queries[at]).map(drop)?))?;
         measured.write(stats, threads, arguments.effort, &precision)?;

@@ -110,6 +110,14 @@ impl PageIndex {
         options: &IndexingOptions,
         mut progress: impl FnMut(Progress<'_>),
     ) -> Result<IndexingReport, Error> {
+        if model.encoder.dim() != self.dim() {
+            return Err(Error::Dim {
+                what: format!("model {}", model.name),
+                received: model.encoder.dim(),
+                index: self.folder().to_owned(),
+                expected: self.dim(),
+            });
+        }
         let mut report = IndexingReport::default();
         let folder = match &options.embeddings {
             KeepEmbeddings::InIndex => Some(self.embeddings_folder()),

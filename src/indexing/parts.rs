@@ -38,7 +38,7 @@ impl Parts {
         for entry in fs::read_dir(&folder).map_err(Error::io(&folder, "list it"))? {
             let path = entry.map_err(Error::io(&folder, "list it"))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.contains(".parquet.tmp-") {
+            if is_unfinished(&name) {
                 fs::remove_file(&path).map_err(Error::io(&path, "remove what an interrupted run left"))?;
             } else if let Some(number) = part_number(&name) {
                 last = last.max(number);
@@ -111,7 +111,27 @@ impl Parts {
     }
 }
 
+/// Whether a name is that of a part that was being written: `.00000001.parquet.tmp-` and more.
+fn is_unfinished(name: &str) -> bool {
+    let part = name.strip_prefix('.').and_then(|name| name.split_once(".tmp-"));
+    part.is_some_and(|(part, _)| part_number(part).is_some())
+}
+
 fn part_number(name: &str) -> Option<u64> {
     let number = Path::new(name.strip_suffix(".parquet")?);
     number.to_str().filter(|text| text.len() == 8)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_unfinished_parts_are_swept_up() {
+        assert!(is_unfinished(".00000012.parquet.tmp-77-0"));
+        for other in [".report.parquet.tmp-77-0", "00000012.parquet", "00000012.parquet.tmp-1", ".00000012.parquet"] {
+            assert!(!is_unfinished(other), "{other}");
+        }
+        assert_eq!((part_number("00000012.parquet"), part_number("12.parquet")), (Some(12), None));
+    }
 }

@@ -153,15 +153,24 @@ fn encode_batch(
         return Ok(true);
     }
     let images: Vec<_> = batch.iter_mut().map(|(_, page)| std::mem::take(&mut page.image)).collect();
-    let vectors = match model.encoder.encode_pages(&images) {
-        Ok(vectors) => vectors,
-        Err(error) => {
-            batch.clear();
-            skip(error.into(), options, report, progress)?;
-            return Ok(true);
-        }
-    };
-    for ((task, page), vectors) in batch.drain(..).zip(vectors) {
+    let together = model.encoder.encode_pages(&images).ok();
+    let mut together = together.map(Vec::into_iter);
+    for ((task, page), image) in batch.drain(..).zip(images) {
+        // One page that the model refuses fails its batch; alone it fails by its name, and the others are kept.
+        let vectors = match &mut together {
+            Some(vectors) => Ok(vectors.next()),
+            None => model.encoder.encode_pages(&[image]).map(|mut alone| alone.pop()),
+        };
+        let vectors = match vectors {
+            Ok(Some(vectors)) => vectors,
+            // An encoder gives one result per page.
+            Ok(None) => continue,
+            Err(cause) => {
+                let (path, page) = (task.path.clone(), page.number);
+                skip(Error::NotEncoded { path, page, cause }, options, report, progress)?;
+                continue;
+            }
+        };
         let mut record = PageRecord::new(task.doc_id.clone(), page.number, vectors);
         record.text = page.text.map(|text| text.text());
         let source = task.path.canonicalize().unwrap_or_else(|_| task.path.clone());

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use colqwen_index_ingest::embeddings::{FurtherColumn, PageReader, ReadOptions};
+use colqwen_index_field::LateInteractionOptions;
+use colqwen_index_ingest::embeddings::{PageReader, ReadOptions};
 
-use super::{PageIndex, PageIndexWriter};
+use super::{PageFields, PageIndex, PageIndexOptions, PageIndexWriter};
 use crate::Error;
 
 /// Pages that are committed at once: an interrupted import keeps whole commits, and running it again repeats the rest.
@@ -19,6 +20,36 @@ pub struct ImportReport {
     pub pages: u64,
     /// Their tokens.
     pub tokens: u64,
+}
+
+impl PageIndexOptions {
+    /// Refuses files that an index with these options could not take together, before it is created in `folder`.
+    ///
+    /// # Errors
+    /// Another dimension or columns, a column with the name of another field, or files of two models.
+    pub fn check_files(&self, folder: &Path, readers: &[PageReader]) -> Result<(), Error> {
+        let (_, fields) = PageFields::create(&LateInteractionOptions::new(self.dim), &self.further)?;
+        let mut model = self.model.as_ref().map(|model| model.page_fingerprint);
+        for reader in readers {
+            check_dim(reader, self.dim, folder)?;
+            fields.check_columns(reader.further_columns())?;
+            if let Some(received) = reader.origin().fingerprint() {
+                let expected = *model.get_or_insert(received);
+                if expected != received {
+                    return Err(Error::MixedModels { path: reader.path().to_owned(), expected, received });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_dim(reader: &PageReader, expected: usize, folder: &Path) -> Result<(), Error> {
+    if reader.dim() == expected {
+        return Ok(());
+    }
+    let what = reader.path().display().to_string();
+    Err(Error::Dim { what, received: reader.dim(), index: folder.to_owned(), expected })
 }
 
 impl PageIndex {
@@ -73,18 +104,10 @@ impl PageIndex {
 
     /// Refuses a file whose dimension, model or columns are not those of the index.
     fn check_file(&self, reader: &PageReader) -> Result<(), Error> {
-        if reader.dim() != self.dim() {
-            return Err(Error::Dim {
-                what: reader.path().display().to_string(),
-                received: reader.dim(),
-                index: self.folder.clone(),
-                expected: self.dim(),
-            });
-        }
+        check_dim(reader, self.dim(), &self.folder)?;
         if let Some(fingerprint) = reader.origin().fingerprint() {
             self.check_model(fingerprint)?;
         }
-        let columns: Vec<FurtherColumn> = reader.further_columns().to_vec();
-        self.fields.check_columns(&columns)
+        self.fields.check_columns(reader.further_columns())
     }
 }

@@ -104,16 +104,19 @@ impl PageIndex {
     /// # Errors
     /// The filter is not understood, the query's vectors are of another model or dimension, or a file is gone or damaged.
     pub fn search(&self, searcher: &Searcher, request: &SearchRequest<'_>) -> Result<Vec<Hit>, Error> {
+        // Collectors make room for all hits that are asked for.
+        let all = usize::try_from(searcher.num_docs()).unwrap_or(usize::MAX);
+        let k = request.k.min(all);
         let filter = request.filter.map(|filter| self.parse_filter(filter)).transpose()?;
         let filter = filter.as_deref();
         let ranked = match request.mode {
-            Mode::Late => self.by_vectors(searcher, request, filter, request.k)?,
-            Mode::Bm25 => self.by_words(searcher, request, filter, request.k)?,
+            Mode::Late => self.by_vectors(searcher, request, filter, k)?,
+            Mode::Bm25 => self.by_words(searcher, request, filter, k)?,
             Mode::Hybrid => {
-                let depth = request.k.max(FUSION_DEPTH);
+                let depth = k.max(FUSION_DEPTH).min(all);
                 let late = self.by_vectors(searcher, request, filter, depth)?;
                 let words = self.by_words(searcher, request, filter, depth)?;
-                fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], request.k)
+                fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], k)
             }
         };
         self.resolve(searcher, ranked)
@@ -236,8 +239,8 @@ fn complete_exclusions(query: Box<dyn Query>) -> Box<dyn Query> {
 fn fuse(lists: &[(Vec<(f32, DocAddress)>, f32)], k: usize) -> Vec<(f32, DocAddress)> {
     let mut fused: HashMap<DocAddress, f32> = HashMap::new();
     for (ranked, weight) in lists {
-        for (rank, (_, address)) in (1u16..).zip(ranked) {
-            *fused.entry(*address).or_default() += weight / (FUSION_CONSTANT + f32::from(rank));
+        for (rank, (_, address)) in (1u32..).zip(ranked) {
+            *fused.entry(*address).or_default() += weight / (FUSION_CONSTANT + rank as f32);
         }
     }
     let mut ranked: Vec<(f32, DocAddress)> = fused.into_iter().map(|(address, score)| (score, address)).collect();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::files::{tiff, tiff_of, write_pages};
 use super::support::{Report, SAMPLE_FILES, SAMPLE_PAGES, cli, copied_samples, page_keys, samples};
 
 fn pages_of(index: &Path, document: &str) -> Vec<u32> {
@@ -135,4 +136,35 @@ fn another_model_is_refused_before_anything_is_encoded() {
         assert!(error.contains(&recorded), "{error}");
     }
     assert_eq!(page_keys(&index).len(), 2);
+}
+
+#[test]
+fn a_page_that_the_model_refuses_is_named_and_its_neighbours_are_kept() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (scan, index) = (temporary.path().join("scan.tiff"), temporary.path().join("index"));
+    // An aspect ratio of 300 is more than the model takes.
+    std::fs::write(&scan, tiff_of(&[(56, 56), (3, 900), (56, 84), (84, 56)], 9)).unwrap();
+    let run = cli!("index", &scan, "--index", &index).done();
+    assert!(run.err.contains("scan.tiff") && run.err.contains("page 2"), "{}", run.err);
+    assert_eq!(run.report(), Report { encoded: 3, problems: 1, ..Report::default() });
+    assert_eq!(pages_of(&index, "scan.tiff"), [1, 3, 4]);
+    let other = temporary.path().join("other");
+    let error = cli!("index", &scan, "--index", &other, "--on-error", "fail").refused(1);
+    assert!(error.contains("scan.tiff") && error.contains("page 2"), "{error}");
+}
+
+#[test]
+fn a_model_of_another_dimension_changes_nothing() {
+    use colqwen_index::ingest::embeddings::{PageFileOptions, PageRecord};
+    let temporary = tempfile::tempdir().unwrap();
+    let (file, index) = (temporary.path().join("narrow.parquet"), temporary.path().join("index"));
+    let vectors = colqwen_index::PageVectors::new(super::files::Numbers(3).vectors(2, 8));
+    write_pages(&file, PageFileOptions::new(8), &[PageRecord::new("a", 1, vectors)]);
+    cli!("import", "--embeddings", &file, "--index", &index).done();
+    let scan = temporary.path().join("scan.tiff");
+    std::fs::write(&scan, tiff(2, 1)).unwrap();
+    let error = cli!("index", &scan, "--index", &index, "--model", "builtin").refused(1);
+    assert!(error.contains("dim 128") && error.contains("dim 8"), "{error}");
+    let inspection = cli!("inspect", &index, "--json").done().out;
+    assert!(inspection.contains("\"model\":null") && inspection.contains("\"last_part\":0"), "{inspection}");
 }

@@ -138,7 +138,7 @@ fn parts_that_are_not_in_the_index_are_imported() {
     cli!("index", path("docs"), "--index", path("one")).done();
     std::fs::create_dir_all(path("two/embeddings")).unwrap();
     std::fs::copy(&parts(&path("one"))[0], path("two/embeddings/00000001.parquet")).unwrap();
-    std::fs::write(path("two/embeddings/00000002.parquet.tmp-1-0"), "half a part").unwrap();
+    std::fs::write(path("two/embeddings/.00000002.parquet.tmp-1-0"), "half a part").unwrap();
     let run = cli!("index", path("docs"), "--index", path("two")).done();
     assert_eq!(run.report(), Report { resumed: SAMPLE_PAGES, unchanged: SAMPLE_FILES, ..Report::default() });
     assert_same(&path("two"), &path("one"));

@@ -102,6 +102,12 @@ fn files_that_do_not_fit_the_index_are_refused_whole() {
     file("foreign.parquet", 16, model(2));
     let import =
         |name: &str| cli!("import", "--embeddings", path("good.parquet"), path(name), "--index", path("index"));
+    // Nothing of a first import is left behind that is refused.
+    for name in ["narrow.parquet", "foreign.parquet"] {
+        let error = import(name).refused(1);
+        assert!(error.contains(name), "{error}");
+        assert!(!path("index").exists());
+    }
     import("unknown.parquet").done();
     let before = pages(&path("index"));
     let error = import("narrow.parquet").refused(1);

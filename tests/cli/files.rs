@@ -12,26 +12,31 @@ const SIDE: u32 = 56;
 
 /// A TIFF of grey pages, each with a stripe where its number puts it; `seed` makes other pages.
 pub fn tiff(pages: u32, seed: u8) -> Vec<u8> {
+    tiff_of(&vec![(SIDE, SIDE); pages as usize], seed)
+}
+
+/// As [`tiff`], with a page of each of these widths and heights.
+pub fn tiff_of(sizes: &[(u32, u32)], seed: u8) -> Vec<u8> {
     let mut bytes = b"II*\0\0\0\0\0".to_vec();
     let mut link = 4;
-    for page in 0..pages {
+    for (page, (width, height)) in (0..).zip(sizes.iter().copied()) {
         let pixels = bytes.len() as u32;
-        let stripe = page % SIDE;
-        bytes.extend((0..SIDE * SIDE).map(|at| if at / SIDE == stripe { 255 } else { seed }));
+        let stripe = page % height;
+        bytes.extend((0..width * height).map(|at| if at / width == stripe { 255 } else { seed }));
         let directory = bytes.len() as u32;
         bytes[link..link + 4].copy_from_slice(&directory.to_le_bytes());
         let short = |tag: u16, value: u32| (tag, 3u16, value);
         let long = |tag: u16, value: u32| (tag, 4u16, value);
         let entries = [
-            long(256, SIDE),
-            long(257, SIDE),
+            long(256, width),
+            long(257, height),
             short(258, 8),
             short(259, 1),
             short(262, 1),
             long(273, pixels),
             short(277, 1),
-            long(278, SIDE),
-            long(279, SIDE * SIDE),
+            long(278, height),
+            long(279, width * height),
         ];
         bytes.extend((entries.len() as u16).to_le_bytes());
         for (tag, kind, value) in entries {

@@ -61,7 +61,7 @@ impl FieldTable {
             self.origins.push(origin);
             self.origins.len() - 1
         });
-        u8::try_from(at).ok()
+        u8::try_from(at).ok().filter(|at| *at < u8::MAX)
     }
 
     pub fn encode(&self, bytes: &mut Vec<u8>) {
