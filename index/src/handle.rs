@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tantivy::index::IndexSettings;
 use tantivy::schema::{Field, Schema};
-use tantivy::{DocAddress, Document, Index, IndexReader, IndexWriter, Searcher, TantivyDocument, TantivyError, Warmer};
+use tantivy::{
+    DocAddress, Document, Index, IndexReader, IndexWriter, Searcher, SegmentReader, TantivyDocument, TantivyError,
+    Warmer,
+};
 
 use crate::cache::{ReaderWarmer, SegmentCache};
 use crate::options::{LateField, late_fields};
-use crate::plugin::{LateInteractionPlugin, component};
+use crate::plugin::{LateInteractionPlugin, component, open_segment_file};
 use crate::rows::{RowCounter, row_field, with_row_field};
 use crate::segment::{EXTENSION, SegmentFile};
 use crate::value::encode_value;
@@ -93,12 +96,11 @@ impl LateInteraction {
         if late_fields(&schema)?.is_empty() {
             return Err(Error::NoField);
         }
-        let metas = index.load_metas()?;
-        if !metas.segments.is_empty() && !metas.persisted_custom_extensions.iter().any(|known| known == EXTENSION) {
-            return Err(Error::CreatedWithoutPlugin);
-        }
         if let (Some(sort), None) = (&index.settings().sort_by_field, row_field(&schema)?) {
             return Err(Error::SortedWithoutRows { sort_field: sort.field.clone() });
+        }
+        if !index.load_metas()?.persisted_custom_extensions.iter().any(|known| known == EXTENSION) {
+            return Err(Error::CreatedWithoutPlugin);
         }
         index.register_plugin(Arc::new(LateInteractionPlugin));
         self.serve(index)
@@ -289,14 +291,17 @@ impl fmt::Debug for LateInteraction {
     }
 }
 
+/// The known model of each field's live pages.
 fn committed_models(index: &Index, fields: &[LateField]) -> Result<HashMap<Field, Fingerprint>, Error> {
     let mut models = HashMap::new();
     for segment in index.searchable_segments()? {
-        let file = segment.open_read(component()).map_err(TantivyError::from)?;
-        let file = SegmentFile::open(segment.id().uuid_string(), file)?;
+        let reader = SegmentReader::open(&segment)?;
+        let file = open_segment_file(&reader)?;
         for late in fields {
-            let origins = file.field(late.field).map(|table| table.origins.as_slice()).unwrap_or_default();
-            if let Some(model) = origins.iter().find_map(|origin| origin.fingerprint()) {
+            let Some(table) = file.field(late.field) else { continue };
+            let live = table.pages.iter().filter(|page| !reader.is_deleted(page.doc));
+            let mut origins = live.map(|page| table.origins[usize::from(page.origin)]);
+            if let Some(model) = origins.find_map(Origin::fingerprint) {
                 models.insert(late.field, model);
             }
         }
@@ -338,7 +343,7 @@ pub struct FieldSummary {
     pub origins: Vec<Origin>,
 }
 
-fn summary(file: &SegmentFile, reader: &tantivy::SegmentReader) -> SegmentSummary {
+fn summary(file: &SegmentFile, reader: &SegmentReader) -> SegmentSummary {
     let fields = file.fields().iter().map(|table| FieldSummary {
         field: table.name.clone(),
         dim: table.dim,

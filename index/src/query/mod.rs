@@ -87,10 +87,8 @@ impl LateInteractionQuery {
         }
         let files = self.cache.all(searcher)?;
         let Origin::Model(received) = self.vectors.origin else { return Ok(files) };
-        for file in &files {
-            let origins = file.field(self.field).map(|table| table.origins.as_slice()).unwrap_or_default();
-            let other = origins.iter().filter_map(|origin| origin.fingerprint()).find(|model| *model != received);
-            if let Some(expected) = other {
+        for (file, reader) in files.iter().zip(searcher.segment_readers()) {
+            if let Some(expected) = file.field(self.field).and_then(|table| table.other_live_model(received, reader)) {
                 return Err(Error::OtherQueryModel {
                     field: name(),
                     segment: file.segment().to_owned(),

@@ -1,9 +1,11 @@
 //! The page table at the end of a segment file: which document has how many tokens, of which model, and where.
 
+use tantivy::SegmentReader;
+
 use crate::bytes::{ByteReader, TooShort};
 use crate::options::LateField;
 use crate::value::{decode_origin, encode_origin};
-use crate::{Origin, Precision};
+use crate::{Fingerprint, Origin, Precision};
 
 /// One page of a field in a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +55,15 @@ impl FieldTable {
     /// The page of `doc`, if it has one.
     pub fn page_of(&self, doc: u32) -> Option<&PageEntry> {
         self.pages.binary_search_by_key(&doc, |page| page.doc).ok().map(|at| &self.pages[at])
+    }
+
+    /// A known model other than `model` that live pages have.
+    pub fn other_live_model(&self, model: Fingerprint, reader: &SegmentReader) -> Option<Fingerprint> {
+        let other = |origin: &Origin| origin.fingerprint().filter(|known| *known != model);
+        // Nearly always there is none, and no page is looked at.
+        self.origins.iter().find_map(other)?;
+        let live = self.pages.iter().filter(|page| !reader.is_deleted(page.doc));
+        live.map(|page| &self.origins[usize::from(page.origin)]).find_map(other)
     }
 
     /// The index of `origin`, added if new; `None` where 255 models already stand.

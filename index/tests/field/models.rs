@@ -40,6 +40,28 @@ fn pages_of_another_model_are_refused_before_tantivy_sees_them() {
 }
 
 #[test]
+fn deleted_pages_do_not_choose_the_model_of_a_reopened_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = || MmapDirectory::open(folder.path()).unwrap();
+    let mut pair = Pair::create(directory(), IndexSettings::default());
+    pair.origin = model(1);
+    pair.add([0, 1]);
+    // A page without vectors keeps the segment alive.
+    pair.add([3]);
+    pair.commit();
+    pair.delete([0, 1]);
+    pair.commit();
+    pair.reopen(directory());
+    assert_eq!(pair.handle.model(pair.fields.tokens).unwrap(), None);
+    pair.origin = model(2);
+    pair.add([4]);
+    pair.commit();
+    pair.check();
+    let vectors = QueryVectors::new(pair.random.vectors(DIM, 2)).with_origin(model(2));
+    assert_eq!(pair.handle.query(pair.fields.tokens, vectors).search(&pair.reader().searcher()).unwrap().len(), 1);
+}
+
+#[test]
 fn rolling_back_the_first_pages_frees_the_choice_of_model() {
     let mut pair = Pair::create(RamDirectory::create(), IndexSettings::default());
     pair.origin = model(1);
