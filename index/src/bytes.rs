@@ -1,40 +1,40 @@
 //! Reading little-endian values from bytes that may be damaged.
 
-/// The bytes end too early; the caller knows which file or value they belong to.
+/// The bytes end too early or say what cannot be; the caller knows which file or value they belong to.
 #[derive(Debug)]
-pub(crate) struct TooShort;
+pub(crate) struct Malformed;
 
 /// Takes values off the front of a byte slice.
 pub(crate) struct ByteReader<'a>(pub &'a [u8]);
 
 impl<'a> ByteReader<'a> {
-    pub fn take(&mut self, length: usize) -> Result<&'a [u8], TooShort> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(TooShort)?;
+    pub fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], TooShort> {
-        self.take(N)?.try_into().map_err(|_| TooShort)
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.take(N)?.try_into().map_err(|_| Malformed)
     }
 
-    pub fn bytes32(&mut self) -> Result<[u8; 32], TooShort> {
+    pub fn bytes32(&mut self) -> Result<[u8; 32], Malformed> {
         self.array()
     }
 
-    pub fn u8(&mut self) -> Result<u8, TooShort> {
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.array::<1>()?[0])
     }
 
-    pub fn u16(&mut self) -> Result<u16, TooShort> {
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    pub fn u32(&mut self) -> Result<u32, TooShort> {
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    pub fn u64(&mut self) -> Result<u64, TooShort> {
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 }

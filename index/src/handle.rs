@@ -131,13 +131,7 @@ impl LateInteraction {
     pub fn reader(&self, index: &Index) -> Result<IndexReader, Error> {
         let warmer = Arc::new(ReaderWarmer::new(self.shared.cache.clone()));
         let weak: Weak<dyn Warmer> = Arc::downgrade(&(warmer.clone() as Arc<dyn Warmer>));
-        let mut attempt = 1;
-        let reader: IndexReader = loop {
-            match index.reader_builder().warmers(vec![weak.clone()]).try_into() {
-                Err(_) if attempt < RELOAD_ATTEMPTS && self.segments_changed(index) => attempt += 1,
-                outcome => break outcome?,
-            }
-        };
+        let reader: IndexReader = retrying(index, || index.reader_builder().warmers(vec![weak.clone()]).try_into())?;
         let mut warmers = self.shared.warmers.lock().unwrap_or_else(PoisonError::into_inner);
         // A reader holds its warmer weakly: without any, the reader is gone.
         warmers.retain(|warmer| Arc::weak_count(warmer) > 0);
@@ -150,20 +144,7 @@ impl LateInteraction {
     /// # Errors
     /// Tantivy cannot open a segment.
     pub fn reload(&self, reader: &IndexReader) -> Result<(), Error> {
-        let mut attempt = 1;
-        loop {
-            match reader.reload() {
-                Err(_) if attempt < RELOAD_ATTEMPTS && self.segments_changed(reader.searcher().index()) => attempt += 1,
-                outcome => return Ok(outcome?),
-            }
-        }
-    }
-
-    /// Whether every committed segment's vector file exists now, so that an attempt that failed may succeed.
-    fn segments_changed(&self, index: &Index) -> bool {
-        index
-            .searchable_segments()
-            .is_ok_and(|segments| segments.iter().all(|segment| segment.open_read(component()).is_ok()))
+        retrying(reader.searcher().index(), || reader.reload())
     }
 
     /// Adds page vectors to a document, in f16. Checks everything before tantivy sees the document, as an error inside
@@ -288,6 +269,22 @@ impl fmt::Debug for LateInteraction {
         f.debug_struct("LateInteraction")
             .field("fields", &self.shared.served.get().map(|served| &served.fields))
             .finish()
+    }
+}
+
+/// Opens segments again when a merge has removed one of them in between.
+fn retrying<T>(index: &Index, open: impl Fn() -> tantivy::Result<T>) -> Result<T, Error> {
+    // Where a committed segment lacks its file, another attempt cannot succeed.
+    let complete = || {
+        let segments = index.searchable_segments();
+        segments.is_ok_and(|segments| segments.iter().all(|segment| segment.open_read(component()).is_ok()))
+    };
+    let mut attempt = 1;
+    loop {
+        match open() {
+            Err(_) if attempt < RELOAD_ATTEMPTS && complete() => attempt += 1,
+            outcome => return Ok(outcome?),
+        }
     }
 }
 

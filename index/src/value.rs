@@ -7,7 +7,7 @@
 
 use half::f16;
 
-use crate::bytes::{ByteReader, TooShort};
+use crate::bytes::{ByteReader, Malformed};
 use crate::{Fingerprint, Origin, PageLayout, PageVectors};
 
 const MAGIC: [u8; 4] = *b"CQV\x01";
@@ -23,10 +23,10 @@ pub(crate) struct FieldValue<'a> {
 }
 
 impl<'a> FieldValue<'a> {
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, TooShort> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = ByteReader(bytes);
         if reader.take(4)? != MAGIC {
-            return Err(TooShort);
+            return Err(Malformed);
         }
         let origin = decode_origin(&mut reader)?;
         let (dim, tokens) = (reader.u32()? as usize, reader.u32()? as usize);
@@ -34,7 +34,7 @@ impl<'a> FieldValue<'a> {
         let layout = reader.take(layout_length)?;
         let vectors = reader.0;
         if dim == 0 || tokens == 0 || tokens > crate::MAX_TOKENS || dim.checked_mul(tokens * 2) != Some(vectors.len()) {
-            return Err(TooShort);
+            return Err(Malformed);
         }
         Ok(Self { origin, dim, layout, vectors })
     }
@@ -59,12 +59,12 @@ pub(crate) fn encode_origin(origin: Origin, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(origin.fingerprint().unwrap_or(Fingerprint::from_bytes([0; 32])).as_bytes());
 }
 
-pub(crate) fn decode_origin(reader: &mut ByteReader<'_>) -> Result<Origin, TooShort> {
+pub(crate) fn decode_origin(reader: &mut ByteReader<'_>) -> Result<Origin, Malformed> {
     let (known, fingerprint) = (reader.u8()?, reader.bytes32()?);
     match known {
         0 => Ok(Origin::Unknown),
         1 => Ok(Origin::Model(Fingerprint::from_bytes(fingerprint))),
-        _ => Err(TooShort),
+        _ => Err(Malformed),
     }
 }
 
@@ -86,7 +86,7 @@ fn encode_layout(layout: &PageLayout) -> Vec<u8> {
 }
 
 /// The reverse of [`encode_layout`]; `None` for no bytes.
-pub(crate) fn decode_layout(bytes: &[u8], tokens: usize) -> Result<Option<PageLayout>, TooShort> {
+pub(crate) fn decode_layout(bytes: &[u8], tokens: usize) -> Result<Option<PageLayout>, Malformed> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -107,7 +107,7 @@ pub(crate) fn decode_layout(bytes: &[u8], tokens: usize) -> Result<Option<PageLa
         }
         layout.token_patches = Some(lists);
     }
-    layout.check(tokens).map_err(|_| TooShort)?;
+    layout.check(tokens).map_err(|_| Malformed)?;
     Ok(Some(layout))
 }
 

@@ -47,7 +47,8 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     let precision = precision(arguments.bits)?;
     let unit_length = if arguments.normalize { UnitLength::Normalize } else { UnitLength::Require };
     // All files are looked at before an index is created for the first of them.
-    let readers = arguments.embeddings.iter().map(PageReader::open).collect::<Result<Vec<_>, _>>()?;
+    let open = |file| PageReader::open_with(file, ReadOptions { unit_length });
+    let readers = arguments.embeddings.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let mut index = match PageIndex::open(&arguments.index) {
         Ok(index) => index,
         Err(Error::NoIndex { .. }) => {
@@ -60,9 +61,8 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         Err(error) => return Err(error.into()),
     };
     let bar = progress::pages(readers.iter().map(PageReader::rows).sum(), quiet);
-    drop(readers);
     let interrupt = Interrupt::listen()?;
-    let report = index.import(&arguments.embeddings, ReadOptions { unit_length }, |pages| {
+    let report = index.import(readers, |pages| {
         bar.set_position(pages);
         !interrupt.asked()
     })?;

@@ -124,7 +124,7 @@ fn batch(arguments: &Arguments, index: &PageIndex, file: &Path, threads: usize) 
     }
     out.flush()?;
     if let Some(stats) = &arguments.stats {
-        let precision = format!("f{}", index.inspect(false)?.precision().bits());
+        let precision = format!("f{}", index.precision()?.bits());
         let measured = Stats::measure(queries.len(), |at| Ok(search(&queries[at]).map(drop)?))?;
         measured.write(stats, threads, arguments.effort, &precision)?;
     }

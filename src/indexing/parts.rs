@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use colqwen_index_ingest::embeddings::PageReader;
 
@@ -118,8 +118,7 @@ fn is_unfinished(name: &str) -> bool {
 }
 
 fn part_number(name: &str) -> Option<u64> {
-    let number = Path::new(name.strip_suffix(".parquet")?);
-    number.to_str().filter(|text| text.len() == 8)?.parse().ok()
+    name.strip_suffix(".parquet").filter(|number| number.len() == 8)?.parse().ok()
 }
 
 #[cfg(test)]

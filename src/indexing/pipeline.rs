@@ -49,14 +49,8 @@ pub(super) fn run(
         let storing = scope.spawn(move || keep(store, &encoded));
         let encoding = encode(&rendered, &to_store, model, options, report, progress);
         drop((rendered, to_store));
-        let join = |outcome: thread::Result<Result<u64, Error>>| match outcome {
-            Ok(outcome) => outcome,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        let stored = join(storing.join());
-        if let Err(panic) = renderer.join() {
-            std::panic::resume_unwind(panic);
-        }
+        let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        renderer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // A full disk ends encoding too: its own reason is the one to tell.
         report.resumed += stored?;
         encoding

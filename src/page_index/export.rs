@@ -17,12 +17,11 @@ impl PageIndex {
     /// The file cannot be written, or the index is damaged.
     pub fn export(&self, file: &Path, mut progress: impl FnMut(u64) -> bool) -> Result<u64, Error> {
         let searcher = self.searcher();
-        let inspection = self.inspect(false)?;
-        let precision = match inspection.precision() {
+        let segments = self.handle.segments(&searcher)?;
+        let precision = match self.precision()? {
             Stored::F16 => Precision::F16,
             _ => Precision::F32,
         };
-        let segments = &inspection.segments;
         let mut options = PageFileOptions::new(self.dim());
         options.precision = precision;
         // A file takes its model from the index only if all pages have it.

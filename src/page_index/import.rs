@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use colqwen_index_field::LateInteractionOptions;
-use colqwen_index_ingest::embeddings::{PageReader, ReadOptions};
+use colqwen_index_ingest::embeddings::PageReader;
 
 use super::{PageFields, PageIndex, PageIndexOptions, PageIndexWriter};
 use crate::Error;
@@ -53,24 +53,18 @@ fn check_dim(reader: &PageReader, expected: usize, folder: &Path) -> Result<(), 
 }
 
 impl PageIndex {
-    /// Imports page files in order; a page that stands in the index already is replaced. `progress` is told the number
+    /// Imports open page files in order; a page that stands in the index already is replaced. `progress` is told the number
     /// of pages done, and stops the import by returning `false`.
     ///
     /// # Errors
     /// A file is refused before anything of it is added, or a row when it is reached; commits made until then stand.
     pub fn import(
         &mut self,
-        files: &[impl AsRef<Path>],
-        options: ReadOptions,
+        readers: Vec<PageReader>,
         mut progress: impl FnMut(u64) -> bool,
     ) -> Result<ImportReport, Error> {
         let mut report = ImportReport::default();
-        let mut readers = Vec::new();
-        for file in files {
-            let reader = PageReader::open_with(file, options)?;
-            self.check_file(&reader)?;
-            readers.push(reader);
-        }
+        readers.iter().try_for_each(|reader| self.check_file(reader))?;
         let mut writer = self.writer()?;
         for reader in readers {
             report.files += 1;

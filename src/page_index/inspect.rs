@@ -1,6 +1,6 @@
 //! What a page index holds, for people and for machines.
 
-use colqwen_index_field::{Precision, SegmentSummary};
+use colqwen_index_field::SegmentSummary;
 use tantivy::collector::DocSetCollector;
 
 use tantivy::TantivyDocument;
@@ -29,14 +29,6 @@ pub struct Inspection {
     pub last_part: u64,
     /// Each segment.
     pub segments: Vec<SegmentSummary>,
-}
-
-impl Inspection {
-    /// How vectors are stored.
-    pub fn precision(&self) -> Precision {
-        let fields = self.segments.iter().flat_map(|segment| &segment.fields);
-        fields.map(|field| field.precision).next().unwrap_or_default()
-    }
 }
 
 impl PageIndex {

@@ -33,7 +33,7 @@ pub use pointer::RecordedModel;
 pub use search::{Effort, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
 pub use writer::PageIndexWriter;
 
-use pointer::{Column, Pointer};
+use pointer::Pointer;
 
 /// The folder of the token embeddings within a page index.
 const EMBEDDINGS_FOLDER: &str = "embeddings";
@@ -78,12 +78,8 @@ impl PageIndex {
         if Pointer::read(folder)?.is_some() {
             return Err(Error::IndexExists { path: folder.to_owned() });
         }
-        let pointer = Pointer {
-            generation: 1,
-            dim: options.dim,
-            model: options.model.clone(),
-            columns: options.further.iter().map(Column::from).collect(),
-        };
+        let pointer =
+            Pointer { generation: 1, dim: options.dim, model: options.model.clone(), columns: options.further.clone() };
         let field_options = LateInteractionOptions::new(options.dim).with_precision(options.precision);
         let (schema, fields) = PageFields::create(&field_options, &options.further)?;
         let generation = generation_folder(folder, pointer.generation);
@@ -110,8 +106,7 @@ impl PageIndex {
         };
         let handle = LateInteraction::new();
         let index = handle.open(open_directory(&generation_folder(folder, pointer.generation))?)?;
-        let further: Vec<FurtherColumn> = pointer.columns.iter().map(FurtherColumn::from).collect();
-        let fields = PageFields::of(&index.schema(), &further)?;
+        let fields = PageFields::of(&index.schema(), &pointer.columns)?;
         let reader = handle.reader(&index)?;
         Ok(Self { folder: folder.to_owned(), pointer, handle, index, reader, fields })
     }
@@ -166,6 +161,14 @@ impl PageIndex {
     /// Values per token.
     pub fn dim(&self) -> usize {
         self.pointer.dim
+    }
+
+    /// How vectors are stored.
+    ///
+    /// # Errors
+    /// The field's options in the schema cannot be read.
+    pub fn precision(&self) -> Result<Precision, Error> {
+        Ok(LateInteractionOptions::of(&self.index.schema(), self.fields.tokens)?.precision())
     }
 
     /// The model that made the pages, where it was recorded.

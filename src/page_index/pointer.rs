@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use colqwen_index_field::Fingerprint;
-use colqwen_index_ingest::embeddings::{FurtherColumn, FurtherKind};
+use colqwen_index_ingest::embeddings::FurtherColumn;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -33,54 +33,7 @@ pub(super) struct Pointer {
     pub generation: u32,
     pub dim: usize,
     pub model: Option<RecordedModel>,
-    pub columns: Vec<Column>,
-}
-
-/// A further column as recorded in the pointer.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Column {
-    pub name: String,
-    kind: Kind,
-    pub list: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    U64,
-    I64,
-    F64,
-    Bool,
-    Timestamp,
-    Str,
-}
-
-impl From<&FurtherColumn> for Column {
-    fn from(column: &FurtherColumn) -> Self {
-        let kind = match column.kind {
-            FurtherKind::U64 => Kind::U64,
-            FurtherKind::I64 => Kind::I64,
-            FurtherKind::F64 => Kind::F64,
-            FurtherKind::Bool => Kind::Bool,
-            FurtherKind::Timestamp => Kind::Timestamp,
-            FurtherKind::Str => Kind::Str,
-        };
-        Self { name: column.name.clone(), kind, list: column.list }
-    }
-}
-
-impl From<&Column> for FurtherColumn {
-    fn from(column: &Column) -> Self {
-        let kind = match column.kind {
-            Kind::U64 => FurtherKind::U64,
-            Kind::I64 => FurtherKind::I64,
-            Kind::F64 => FurtherKind::F64,
-            Kind::Bool => FurtherKind::Bool,
-            Kind::Timestamp => FurtherKind::Timestamp,
-            Kind::Str => FurtherKind::Str,
-        };
-        Self { name: column.name.clone(), kind, list: column.list }
-    }
+    pub columns: Vec<FurtherColumn>,
 }
 
 /// The file: the pointer in an envelope that says what it is.
@@ -141,10 +94,12 @@ impl Pointer {
 
 #[cfg(test)]
 mod tests {
+    use colqwen_index_ingest::embeddings::FurtherKind;
+
     use super::*;
 
     fn pointer() -> Pointer {
-        let column = Column::from(&FurtherColumn::many("year", FurtherKind::U64));
+        let column = FurtherColumn::many("year", FurtherKind::U64);
         Pointer { generation: 3, dim: 128, model: None, columns: vec![column] }
     }
 

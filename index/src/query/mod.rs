@@ -59,12 +59,15 @@ impl LateInteractionQuery {
     /// The field is no late-interaction field or has another dimension, a segment holds pages of another model, or a
     /// segment file is gone or damaged.
     pub fn search(&self, searcher: &Searcher) -> Result<Vec<PageHit>, Error> {
-        let files = self.open(searcher)?;
+        self.search_in(searcher, &self.open(searcher)?)
+    }
+
+    fn search_in(&self, searcher: &Searcher, files: &[Arc<SegmentFile>]) -> Result<Vec<PageHit>, Error> {
         let filter = match &self.filter {
             Some(filter) => Some(filter.weight(EnableScoring::disabled_from_searcher(searcher))?),
             None => None,
         };
-        scan::top_k(searcher, &files, self.field, &self.vectors.vectors, self.k, filter.as_deref())
+        scan::top_k(searcher, files, self.field, &self.vectors.vectors, self.k, filter.as_deref())
     }
 
     /// Which page token answered each query token of the page at `address`, whether or not the page is among the hits;
@@ -104,7 +107,9 @@ impl LateInteractionQuery {
 impl Query for LateInteractionQuery {
     fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
         let searcher = scoring.searcher().ok_or(Error::NoSearcher)?;
-        Ok(Box::new(weight::LateInteractionWeight::new(self.clone(), searcher, self.search(searcher)?)?))
+        let files = self.open(searcher)?;
+        let hits = self.search_in(searcher, &files)?;
+        Ok(Box::new(weight::LateInteractionWeight::new(self.clone(), searcher, files, hits)))
     }
 }
 

@@ -17,15 +17,20 @@ pub(super) struct LateInteractionWeight {
 }
 
 impl LateInteractionWeight {
-    pub fn new(query: LateInteractionQuery, searcher: &Searcher, hits: Vec<PageHit>) -> tantivy::Result<Self> {
-        let files = query.cache.all(searcher)?;
+    /// `files`: those of the searcher's segments, in order.
+    pub fn new(
+        query: LateInteractionQuery,
+        searcher: &Searcher,
+        files: Vec<Arc<SegmentFile>>,
+        hits: Vec<PageHit>,
+    ) -> Self {
         let ids = searcher.segment_readers().iter().map(SegmentReader::segment_id);
         let mut segments: Vec<_> = ids.zip(files).map(|(id, file)| (id, file, Vec::new())).collect();
         for hit in hits {
             segments[hit.address.segment_ord as usize].2.push((hit.address.doc_id, hit.score));
         }
         segments.iter_mut().for_each(|(_, _, hits)| hits.sort_unstable_by_key(|(doc, _)| *doc));
-        Ok(Self { query, segments })
+        Self { query, segments }
     }
 
     fn segment(&self, reader: &SegmentReader) -> Option<&SegmentHits> {

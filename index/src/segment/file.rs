@@ -7,7 +7,7 @@ use tantivy::directory::{FileSlice, OwnedBytes};
 use tantivy::schema::Field;
 
 use super::{CHECKSUM_LENGTH, FORMAT_VERSION, FieldTable, HEAD_LENGTH, MAGIC, PageEntry, TAIL_LENGTH, checksum};
-use crate::bytes::{ByteReader, TooShort};
+use crate::bytes::{ByteReader, Malformed};
 use crate::value::decode_layout;
 use crate::{Error, PageLayout};
 
@@ -39,7 +39,7 @@ impl SegmentFile {
         }
         let tail = file.read_bytes_slice(length - TAIL_LENGTH..length)?;
         let (pages_checksum, table_checksum, table_range) = read_tail(&tail, length)
-            .map_err(|TooShort| damaged("its tail is damaged: the file was cut off or overwritten"))?;
+            .map_err(|Malformed| damaged("its tail is damaged: the file was cut off or overwritten"))?;
         let pages_end = table_range.start;
         let table = file.read_bytes_slice(table_range)?;
         let mut hasher = blake3::Hasher::new();
@@ -51,7 +51,7 @@ impl SegmentFile {
         let fields = reader
             .u16()
             .and_then(|count| (0..count).map(|_| FieldTable::decode(&mut reader, pages_end as u64)).collect())
-            .map_err(|TooShort| damaged("its page table is malformed"))?;
+            .map_err(|Malformed| damaged("its page table is malformed"))?;
         Ok(Self { segment, file, pages_checksum, pages_end, fields })
     }
 
@@ -89,8 +89,9 @@ impl SegmentFile {
 
     /// The layout of one page, where it was recorded.
     pub fn layout(&self, table: &FieldTable, page: &PageEntry) -> Result<Option<PageLayout>, Error> {
-        let (_, layout) = self.page(table, page)?;
-        decode_layout(&layout, usize::from(page.tokens)).map_err(|TooShort| Error::SegmentFile {
+        let start = page.offset + table.vector_bytes(page) as u64;
+        let layout = self.read(start..start + u64::from(page.layout_length))?;
+        decode_layout(&layout, usize::from(page.tokens)).map_err(|Malformed| Error::SegmentFile {
             segment: self.segment.clone(),
             problem: format!("the page layout of document {} is malformed", page.doc),
         })
@@ -117,14 +118,14 @@ impl SegmentFile {
 
 type Checksum = [u8; CHECKSUM_LENGTH];
 
-fn read_tail(tail: &[u8], file_length: usize) -> Result<(Checksum, Checksum, Range<usize>), TooShort> {
+fn read_tail(tail: &[u8], file_length: usize) -> Result<(Checksum, Checksum, Range<usize>), Malformed> {
     let mut reader = ByteReader(tail);
-    let pages = reader.take(CHECKSUM_LENGTH)?.try_into().map_err(|_| TooShort)?;
-    let table = reader.take(CHECKSUM_LENGTH)?.try_into().map_err(|_| TooShort)?;
+    let pages = reader.take(CHECKSUM_LENGTH)?.try_into().map_err(|_| Malformed)?;
+    let table = reader.take(CHECKSUM_LENGTH)?.try_into().map_err(|_| Malformed)?;
     let (offset, length) = (reader.u64()? as usize, reader.u64()? as usize);
-    let end = offset.checked_add(length).ok_or(TooShort)?;
+    let end = offset.checked_add(length).ok_or(Malformed)?;
     if reader.take(8)? != MAGIC || offset < HEAD_LENGTH || end != file_length - TAIL_LENGTH {
-        return Err(TooShort);
+        return Err(Malformed);
     }
     Ok((pages, table, offset..end))
 }

@@ -2,7 +2,7 @@
 
 use tantivy::SegmentReader;
 
-use crate::bytes::{ByteReader, TooShort};
+use crate::bytes::{ByteReader, Malformed};
 use crate::options::LateField;
 use crate::value::{decode_origin, encode_origin};
 use crate::{Fingerprint, Origin, Precision};
@@ -94,12 +94,12 @@ impl FieldTable {
     }
 
     /// Reads one field's table; ranges that leave `pages_end` are refused, so that later reads cannot run out of the file.
-    pub fn decode(reader: &mut ByteReader<'_>, pages_end: u64) -> Result<Self, TooShort> {
+    pub fn decode(reader: &mut ByteReader<'_>, pages_end: u64) -> Result<Self, Malformed> {
         let name_length = usize::from(reader.u16()?);
-        let name = std::str::from_utf8(reader.take(name_length)?).map_err(|_| TooShort)?.to_owned();
+        let name = std::str::from_utf8(reader.take(name_length)?).map_err(|_| Malformed)?.to_owned();
         let field_id = reader.u32()?;
         let dim = reader.u32()? as usize;
-        let precision = Precision::from_bits(u32::from(reader.u8()?)).map_err(|_| TooShort)?;
+        let precision = Precision::from_bits(u32::from(reader.u8()?)).map_err(|_| Malformed)?;
         let origins = (0..reader.u8()?).map(|_| decode_origin(reader)).collect::<Result<Vec<_>, _>>()?;
         let mut table = Self { name, field_id, dim, precision, origins, pages: Vec::new() };
         let count = reader.u32()?;
@@ -111,7 +111,7 @@ impl FieldTable {
             let ascending = table.pages.last().is_none_or(|last| last.doc < doc);
             let inside = offset.checked_add(length).is_some_and(|end| end <= pages_end);
             if !ascending || !inside || usize::from(origin) >= table.origins.len() {
-                return Err(TooShort);
+                return Err(Malformed);
             }
             table.pages.push(page);
         }

@@ -7,12 +7,15 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimeUnit, UInt64Type};
 use arrow::error::ArrowError;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{Mismatch, Problem};
 
 const EXPECTED: &str = "integers, floats, bool, timestamps, utf8, or a list of one of these";
 
 /// The kinds of values that a further column can hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FurtherKind {
     /// Unsigned integers of any width, read as 64 bits.
     U64,
@@ -71,7 +74,7 @@ pub(super) fn is_text(data_type: &DataType) -> bool {
 }
 
 /// A column beyond the format's own.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FurtherColumn {
     /// Its name.
     pub name: String,
