@@ -1,0 +1,154 @@
+//! A query in int8, one lane per query token, and its dot products with stored levels.
+//!
+//! Lanes come in groups of eight, one 256-bit register of i32 sums. Four values of a page token are broadcast to all lanes
+//! and multiplied with four values of each query token: no sum across lanes is ever needed, and the best score of each query
+//! token stays in its lane.
+
+use super::levels::{ZERO_LEVEL, level_width};
+
+/// Lanes per register.
+pub(crate) const GROUP_LANES: usize = 8;
+
+/// The steps of the second int8 within one of the first.
+const FINE_STEPS: f32 = 128.0;
+
+/// How exactly the query is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Grade {
+    /// One int8 per value: for passes that only choose.
+    Coarse,
+    /// Two, 15 bits: for scores that are reported. Twice the work.
+    Refined,
+}
+
+/// Quantized query tokens (or any vectors that many stored tokens are compared with).
+///
+/// Lane scores are in units of the lane's scale: `score = lane score * scales()[lane]`.
+#[derive(Clone, Debug)]
+pub(crate) struct QueryLanes {
+    dim: usize,
+    tokens: usize,
+    lanes: usize,
+    /// `width / 4 x lanes x 4`.
+    coarse: Vec<i8>,
+    /// As `coarse`, in 1 / 128 of its steps.
+    fine: Vec<i8>,
+    /// Sums of the values of each lane times [`ZERO_LEVEL`]: what level bytes add to the dot product by not being signed.
+    coarse_zero: Vec<i32>,
+    fine_zero: Vec<i32>,
+    scales: Vec<f32>,
+    coarse_error: f32,
+}
+
+impl QueryLanes {
+    /// `query` is `query tokens x dim`.
+    pub fn new(query: &[f32], dim: usize) -> Self {
+        let tokens = query.len() / dim;
+        let lanes = tokens.next_multiple_of(GROUP_LANES);
+        let chunks = level_width(dim) / 4;
+        let mut made = Self {
+            dim,
+            tokens,
+            lanes,
+            coarse: vec![0; chunks * lanes * 4],
+            fine: vec![0; chunks * lanes * 4],
+            coarse_zero: vec![0; lanes],
+            fine_zero: vec![0; lanes],
+            scales: vec![0.0; lanes],
+            coarse_error: 0.0,
+        };
+        for (lane, token) in query.chunks_exact(dim).enumerate() {
+            made.set(lane, token);
+        }
+        made
+    }
+
+    fn set(&mut self, lane: usize, token: &[f32]) {
+        let largest = token.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let step = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        self.scales[lane] = step;
+        let mut error = 0.0;
+        for (at, value) in token.iter().enumerate() {
+            let exact = value / step;
+            let coarse = exact.round().clamp(-127.0, 127.0);
+            let fine = ((exact - coarse) * FINE_STEPS).round().clamp(-64.0, 64.0);
+            let place = (at / 4 * self.lanes + lane) * 4 + at % 4;
+            self.coarse[place] = coarse as i8;
+            self.fine[place] = fine as i8;
+            self.coarse_zero[lane] += i32::from(ZERO_LEVEL) * coarse as i32;
+            self.fine_zero[lane] += i32::from(ZERO_LEVEL) * fine as i32;
+            error += ((exact - coarse) * step).powi(2);
+        }
+        self.coarse_error += error.sqrt();
+    }
+
+    /// Query tokens.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Query tokens, rounded up to whole registers.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Values per token.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// What one unit of a lane's score is worth; 0 for lanes without a token.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// The sum over tokens of the length of what the coarse grade leaves out.
+    pub fn coarse_error(&self) -> f32 {
+        self.coarse_error
+    }
+
+    /// The sum of the best scores of all lanes.
+    pub fn total(&self, best: &[f32]) -> f32 {
+        best[..self.tokens].iter().zip(&self.scales).map(|(best, scale)| best * scale).sum()
+    }
+
+    pub(super) fn parts(&self) -> (&[i8], &[i8], &[i32], &[i32]) {
+        (&self.coarse, &self.fine, &self.coarse_zero, &self.fine_zero)
+    }
+}
+
+/// Neighbouring page tokens as the kernel takes them.
+#[derive(Clone, Copy)]
+pub(crate) struct Tokens<'a> {
+    /// `tokens x width` bytes.
+    pub levels: &'a [u8],
+    /// What one level of each token is worth.
+    pub scales: &'a [f32],
+    /// Rows that are added to the tokens' scores, where tokens are residuals of centroids.
+    pub rows: Option<Rows<'a>>,
+}
+
+/// Lane scores of centroids.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// `centroids x lanes`.
+    pub table: &'a [f32],
+    /// The centroid of each token.
+    pub centroids: &'a [u16],
+}
+
+/// Raises `best` (one lane score per lane) to the best score of each lane with `tokens`: MaxSim, fused.
+pub(crate) fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
+    super::portable::raise_best(query, grade, tokens, best);
+}
+
+/// Writes the lane scores of each token, `tokens x lanes`.
+pub(crate) fn fill_rows(query: &QueryLanes, grade: Grade, levels: &[u8], scales: &[f32], rows: &mut [f32]) {
+    super::portable::fill_rows(query, grade, levels, scales, rows);
+}
+
+/// For each lane the index of the centroid with the highest `lane score - half_norm / lane scale`, that is the nearest one,
+/// by the coarse grade; the lowest index among equals.
+pub(crate) fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_norms: &[f32], found: &mut [u32]) {
+    super::portable::nearest(query, levels, scales, half_norms, found);
+}
