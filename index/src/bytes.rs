@@ -37,4 +37,8 @@ impl<'a> ByteReader<'a> {
     pub fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(self.array()?))
     }
+
+    pub fn f32(&mut self) -> Result<f32, Malformed> {
+        Ok(f32::from_le_bytes(self.array()?))
+    }
 }

@@ -12,6 +12,7 @@ use tantivy::{
 };
 
 use crate::cache::{ReaderWarmer, SegmentCache};
+use crate::codes::CurrentCodebooks;
 use crate::options::{LateField, late_fields};
 use crate::plugin::{LateInteractionPlugin, component, open_segment_file};
 use crate::rows::{RowCounter, row_field, with_row_field};
@@ -35,6 +36,7 @@ pub struct LateInteraction {
 
 #[derive(Default)]
 struct Shared {
+    codebooks: Arc<CurrentCodebooks>,
     cache: Arc<SegmentCache>,
     warmers: Mutex<Vec<Arc<ReaderWarmer>>>,
     served: OnceLock<Served>,
@@ -79,7 +81,7 @@ impl LateInteraction {
         }
         let reordered = settings.sort_by_field.is_some() || settings.manual_doc_id_mapping;
         let schema = if reordered { with_row_field(schema)? } else { schema };
-        let plugin = Arc::new(LateInteractionPlugin);
+        let plugin = Arc::new(LateInteractionPlugin::new(self.shared.codebooks.clone()));
         let index =
             Index::builder().schema(schema).settings(settings).register_plugin(plugin).open_or_create(directory)?;
         self.serve(index)
@@ -102,7 +104,7 @@ impl LateInteraction {
         if !index.load_metas()?.persisted_custom_extensions.iter().any(|known| known == EXTENSION) {
             return Err(Error::CreatedWithoutPlugin);
         }
-        index.register_plugin(Arc::new(LateInteractionPlugin));
+        index.register_plugin(Arc::new(LateInteractionPlugin::new(self.shared.codebooks.clone())));
         self.serve(index)
     }
 
@@ -113,7 +115,7 @@ impl LateInteraction {
             None => None,
         };
         let fields = late_fields(&schema)?;
-        let models = Mutex::new(committed_models(&index, &fields)?);
+        let models = Mutex::new(committed_models(&index, &fields, Some(&self.shared.codebooks))?);
         let served = Served { index: index.clone(), fields, rows, models };
         self.shared.served.set(served).map_err(|_| Error::HandleInUse)?;
         Ok(index)
@@ -187,7 +189,7 @@ impl LateInteraction {
     pub fn rollback<D: Document>(&self, writer: &mut IndexWriter<D>) -> Result<u64, Error> {
         let served = self.served()?;
         let opstamp = writer.rollback()?;
-        let models = committed_models(&served.index, &served.fields)?;
+        let models = committed_models(&served.index, &served.fields, None)?;
         *served.models.lock().unwrap_or_else(PoisonError::into_inner) = models;
         Ok(opstamp)
     }
@@ -207,18 +209,16 @@ impl LateInteraction {
         LateInteractionQuery::new(self.shared.cache.clone(), field, vectors)
     }
 
-    /// The stored vectors of one document; `None` if it has none in `field`.
+    /// The vectors of one document as they are stored, at the highest precision; `None` if it has none in `field`.
     ///
     /// # Errors
     /// The segment's file is gone or damaged.
     pub fn page(&self, searcher: &Searcher, field: Field, address: DocAddress) -> Result<Option<PageVectors>, Error> {
         let file = self.shared.cache.get(searcher.segment_reader(address.segment_ord))?;
         let Some(table) = file.field(field) else { return Ok(None) };
-        let Some(page) = table.page_of(address.doc_id) else { return Ok(None) };
-        let (vectors, _) = file.page(table, page)?;
-        let values =
-            vectors.chunks_exact(2).map(|pair| half::f16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect();
-        let vectors = MultiVector::try_new(table.dim, values, UnitLength::Any)?;
+        let Some(place) = table.place_of(address.doc_id) else { return Ok(None) };
+        let page = &table.pages[place];
+        let vectors = MultiVector::try_new(table.dim, file.values(field, place)?, UnitLength::Any)?;
         let stored = PageVectors::new(vectors).with_origin(table.origins[usize::from(page.origin)]);
         Ok(Some(match file.layout(table, page)? {
             Some(layout) => stored.with_layout(layout)?,
@@ -288,14 +288,21 @@ fn retrying<T>(index: &Index, open: impl Fn() -> tantivy::Result<T>) -> Result<T
     }
 }
 
-/// The known model of each field's live pages.
-fn committed_models(index: &Index, fields: &[LateField]) -> Result<HashMap<Field, Fingerprint>, Error> {
+/// The known model of each field's live pages; the newest codebook of each field becomes the current one.
+fn committed_models(
+    index: &Index,
+    fields: &[LateField],
+    codebooks: Option<&CurrentCodebooks>,
+) -> Result<HashMap<Field, Fingerprint>, Error> {
     let mut models = HashMap::new();
     for segment in index.searchable_segments()? {
         let reader = SegmentReader::open(&segment)?;
         let file = open_segment_file(&reader)?;
         for late in fields {
             let Some(table) = file.field(late.field) else { continue };
+            for block in file.blocks(late.field) {
+                codebooks.inspect(|codebooks| codebooks.seed(late.field, &block.codebook));
+            }
             let live = table.pages.iter().filter(|page| !reader.is_deleted(page.doc));
             let mut origins = live.map(|page| table.origins[usize::from(page.origin)]);
             if let Some(model) = origins.find_map(Origin::fingerprint) {
@@ -341,7 +348,7 @@ pub struct FieldSummary {
 }
 
 fn summary(file: &SegmentFile, reader: &SegmentReader) -> SegmentSummary {
-    let fields = file.fields().iter().map(|table| FieldSummary {
+    let fields = file.fields().map(|table| FieldSummary {
         field: table.name.clone(),
         dim: table.dim,
         precision: table.precision,

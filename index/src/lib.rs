@@ -36,17 +36,20 @@
 
 mod bytes;
 mod cache;
+mod codes;
 mod error;
 mod fingerprint;
 mod handle;
 #[allow(unsafe_code)]
 mod kernel;
 mod layout;
+mod merge;
 mod options;
 mod plugin;
 mod query;
 mod rows;
 mod segment;
+mod spool;
 mod value;
 mod vectors;
 
@@ -55,7 +58,7 @@ pub use fingerprint::{Fingerprint, Origin};
 pub use handle::{FieldSummary, LateInteraction, SegmentSummary};
 pub use layout::{PageLayout, PatchBox};
 pub use options::{LateInteractionOptions, Precision, TYPE_NAME};
-pub use query::{LateInteractionQuery, PageExplanation, PageHit, TokenMatch};
+pub use query::{Effort, LateInteractionQuery, PageExplanation, PageHit, SearchReport, SearchWork, TokenMatch};
 pub use rows::ROW_FIELD;
 pub use segment::{EXTENSION, FORMAT_VERSION};
 pub use vectors::{MAX_TOKENS, MultiVector, PageVectors, QueryVectors, UnitLength};

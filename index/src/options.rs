@@ -4,21 +4,30 @@ use serde::{Deserialize, Serialize};
 use tantivy::schema::{Field, FieldType, Schema, SchemaBuilder};
 
 use crate::Error;
+use crate::kernel::Depth;
 
 /// The type name under which the field stands in a tantivy schema.
 pub const TYPE_NAME: &str = "late_interaction";
 
 /// The version of the options as stored in the schema.
-const OPTIONS_VERSION: u32 = 1;
+const OPTIONS_VERSION: u32 = 2;
+/// The version that builds before codes existed can read too.
+const F16_OPTIONS_VERSION: u32 = 1;
 
 /// How token vectors are stored in a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Precision {
-    /// IEEE half precision: 2 bytes a value, exact for embeddings that models write as f16.
+    /// IEEE half precision: 2 bytes a value, exact for embeddings that models write as f16. Every search scores every page.
     #[default]
     F16,
+    /// Centroid and residual in 8 bits a value: scores within about a thousandth of exact ones.
+    Bits8,
+    /// Centroid and residual in 4 bits a value.
+    Bits4,
+    /// Centroid and residual in 2 bits a value.
+    Bits2,
 }
 
 impl Precision {
@@ -26,6 +35,9 @@ impl Precision {
     pub fn bits(self) -> u32 {
         match self {
             Self::F16 => 16,
+            Self::Bits8 => 8,
+            Self::Bits4 => 4,
+            Self::Bits2 => 2,
         }
     }
 
@@ -36,20 +48,24 @@ impl Precision {
     pub fn from_bits(bits: u32) -> Result<Self, Error> {
         match bits {
             16 => Ok(Self::F16),
+            8 => Ok(Self::Bits8),
+            4 => Ok(Self::Bits4),
+            2 => Ok(Self::Bits2),
             received => Err(Error::Bits { received }),
         }
     }
 
     pub(crate) fn tag(self) -> u8 {
-        match self {
-            Self::F16 => 16,
-        }
+        self.bits() as u8
     }
 
-    /// Bytes that one token of `dim` values takes.
-    pub fn bytes_per_token(self, dim: usize) -> usize {
+    /// How deep residuals are stored; `None` for vectors as they are.
+    pub(crate) fn depth(self) -> Option<Depth> {
         match self {
-            Self::F16 => dim * 2,
+            Self::F16 => None,
+            Self::Bits8 => Some(Depth::Eight),
+            Self::Bits4 => Some(Depth::Four),
+            Self::Bits2 => Some(Depth::Two),
         }
     }
 }
@@ -59,25 +75,36 @@ impl Precision {
 pub struct LateInteractionOptions {
     dim: usize,
     precision: Precision,
+    keep_f16: bool,
 }
 
+/// Version 1 knew f16 alone.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredOptions {
     version: u32,
     dim: usize,
     precision: Precision,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    keep_f16: bool,
 }
 
 impl LateInteractionOptions {
     /// A field of vectors with `dim` values per token, stored as f16.
     pub fn new(dim: usize) -> Self {
-        Self { dim, precision: Precision::default() }
+        Self { dim, precision: Precision::default(), keep_f16: false }
     }
 
     /// Sets the storage precision.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self
+    }
+
+    /// Keeps the vectors as f16 beside the codes (2 bytes a value more): hits are then scored exactly, and codebooks can be
+    /// trained anew at any precision. Means nothing at [`Precision::F16`].
+    pub fn with_f16_kept(mut self, keep: bool) -> Self {
+        self.keep_f16 = keep;
         self
     }
 
@@ -91,6 +118,11 @@ impl LateInteractionOptions {
         self.precision
     }
 
+    /// Whether an f16 copy stands beside codes.
+    pub fn keeps_f16(&self) -> bool {
+        self.keep_f16 && self.precision != Precision::F16
+    }
+
     /// Adds a late-interaction field to a schema.
     pub fn add_to(&self, schema: &mut SchemaBuilder, name: &str) -> Field {
         schema.add_custom_field(name, TYPE_NAME, self.to_params())
@@ -98,7 +130,10 @@ impl LateInteractionOptions {
 
     /// The parameters for [`SchemaBuilder::add_custom_field`] under [`TYPE_NAME`].
     pub fn to_params(&self) -> serde_json::Value {
-        serde_json::json!({ "version": OPTIONS_VERSION, "dim": self.dim, "precision": self.precision })
+        let version = if self.precision == Precision::F16 { F16_OPTIONS_VERSION } else { OPTIONS_VERSION };
+        let stored =
+            StoredOptions { version, dim: self.dim, precision: self.precision, keep_f16: self.keeps_f16() };
+        serde_json::json!(stored)
     }
 
     /// Reads the options of `field` back.
@@ -115,16 +150,16 @@ impl LateInteractionOptions {
         }
         let unreadable = |problem: String| Error::Options { field: entry.name().to_owned(), problem };
         let version = custom.params().get("version").and_then(serde_json::Value::as_u64);
-        if version != Some(u64::from(OPTIONS_VERSION)) {
+        if !version.is_some_and(|version| (1..=u64::from(OPTIONS_VERSION)).contains(&version)) {
             let received = version.map_or("none".to_owned(), |version| version.to_string());
-            return Err(unreadable(format!("version {received}; this build reads version {OPTIONS_VERSION}")));
+            return Err(unreadable(format!("version {received}; this build reads versions 1 to {OPTIONS_VERSION}")));
         }
         let stored: StoredOptions =
             serde_json::from_value(custom.params().clone()).map_err(|error| unreadable(error.to_string()))?;
         if stored.dim == 0 {
             return Err(unreadable("dim is 0, expected at least 1".to_owned()));
         }
-        Ok(Self { dim: stored.dim, precision: stored.precision })
+        Ok(Self { dim: stored.dim, precision: stored.precision, keep_f16: stored.keep_f16 })
     }
 }
 
@@ -154,19 +189,23 @@ mod tests {
     #[test]
     fn options_round_trip_through_the_schema() {
         let mut builder = Schema::builder();
-        let field = LateInteractionOptions::new(96).add_to(&mut builder, "tokens");
+        let coded = LateInteractionOptions::new(128).with_precision(Precision::Bits4).with_f16_kept(true);
+        let options = [LateInteractionOptions::new(96), coded];
+        let fields = [options[0].add_to(&mut builder, "one"), options[1].add_to(&mut builder, "two")];
         let schema: Schema = serde_json::from_str(&serde_json::to_string(&builder.build()).unwrap()).unwrap();
-        assert_eq!(LateInteractionOptions::of(&schema, field).unwrap(), LateInteractionOptions::new(96));
+        for (field, options) in fields.iter().zip(&options) {
+            assert_eq!(LateInteractionOptions::of(&schema, *field).unwrap(), *options);
+        }
     }
 
     #[test]
     fn unknown_versions_and_other_types_are_refused() {
         let mut builder = Schema::builder();
         let text = builder.add_text_field("text", tantivy::schema::TEXT);
-        let newer = builder.add_custom_field("newer", TYPE_NAME, serde_json::json!({"version": 2, "dim": 8}));
+        let newer = builder.add_custom_field("newer", TYPE_NAME, serde_json::json!({"version": 3, "dim": 8}));
         let other = builder.add_custom_field("other", "vec", serde_json::json!({}));
         let schema = builder.build();
-        for (field, part) in [(text, "text"), (newer, "version 2"), (other, "other")] {
+        for (field, part) in [(text, "text"), (newer, "version 3"), (other, "other")] {
             assert!(LateInteractionOptions::of(&schema, field).unwrap_err().to_string().contains(part));
         }
     }

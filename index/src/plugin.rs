@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tantivy::index::{Segment, SegmentComponent, SegmentReader};
 use tantivy::indexer::doc_id_mapping::{DocIdMapping, MappingType};
@@ -9,15 +10,26 @@ use tantivy::schema::document::{ErasedDocument, ErasedValue, ReferenceValueLeaf}
 use tantivy::schema::{Field, Schema};
 use tantivy::{DocId, PluginMergeContext, PluginWriter, PluginWriterContext, SegmentPlugin, TantivyError};
 
+use crate::codes::CurrentCodebooks;
+use crate::merge::FieldMerge;
 use crate::options::{LateField, late_fields};
 use crate::rows::{docs_by_row, row_field};
-use crate::segment::{EXTENSION, SegmentFile, SegmentFileWriter};
+use crate::segment::{Coding, EXTENSION, EncodedPage, SegmentFile, SegmentFileWriter};
+use crate::spool::PageSpool;
 use crate::value::FieldValue;
 use crate::{Error, ROW_FIELD};
 
 /// Keeps late-interaction fields in one file per segment. Registered by [`LateInteraction`](crate::LateInteraction).
 #[derive(Debug, Default)]
-pub(crate) struct LateInteractionPlugin;
+pub(crate) struct LateInteractionPlugin {
+    codebooks: Arc<CurrentCodebooks>,
+}
+
+impl LateInteractionPlugin {
+    pub fn new(codebooks: Arc<CurrentCodebooks>) -> Self {
+        Self { codebooks }
+    }
+}
 
 pub(crate) fn component() -> SegmentComponent {
     SegmentComponent::Custom(EXTENSION.to_owned())
@@ -44,7 +56,9 @@ impl SegmentPlugin for LateInteractionPlugin {
         let row_field = row_field(&schema).map_err(TantivyError::from)?;
         let segment = context.segment;
         let file = SegmentFileWriter::create(segment.open_write(component())?, &fields)?;
-        Ok(Box::new(LateInteractionWriter { file, fields, row_field, rows: Vec::new() }))
+        let fields = fields.into_iter().map(|late| (late.options.precision().depth().map(|_| PageSpool::new()), late));
+        let codebooks = self.codebooks.clone();
+        Ok(Box::new(LateInteractionWriter { file, fields: fields.collect(), codebooks, row_field, rows: Vec::new() }))
     }
 
     fn merge(&self, context: PluginMergeContext) -> tantivy::Result<()> {
@@ -55,13 +69,7 @@ impl SegmentPlugin for LateInteractionPlugin {
         let mut target = SegmentFileWriter::create(segment.open_write(component())?, &fields)?;
         let order = merged_order(&context)?;
         for (at, field) in fields.iter().enumerate() {
-            for (new_doc, source, old_doc) in &order {
-                let file = &sources[*source];
-                let Some(table) = file.field(field.field) else { continue };
-                let Some(page) = table.page_of(*old_doc) else { continue };
-                let (vectors, layout) = file.page(table, page).map_err(TantivyError::from)?;
-                target.push(at, *new_doc, table.origins[usize::from(page.origin)], &vectors, &layout)?;
-            }
+            FieldMerge::new(field, &sources, &order, &self.codebooks).write(at, &mut target).map_err(TantivyError::from)?;
         }
         target.finish(Some)?;
         Ok(())
@@ -96,10 +104,11 @@ fn merged_order(context: &PluginMergeContext) -> tantivy::Result<Vec<(DocId, usi
     Ok(order)
 }
 
-/// Streams the vectors of one new segment to its file.
+/// Streams the vectors of one new segment to its file; those to be coded wait for the codebook in a spool.
 struct LateInteractionWriter {
     file: SegmentFileWriter,
-    fields: Vec<LateField>,
+    fields: Vec<(Option<PageSpool>, LateField)>,
+    codebooks: Arc<CurrentCodebooks>,
     row_field: Option<Field>,
     /// Documents with vectors and their rows, in sorted indexes.
     rows: Vec<(DocId, u64)>,
@@ -116,8 +125,8 @@ impl PluginWriter for LateInteractionWriter {
                 }
                 continue;
             }
-            let Some(at) = self.fields.iter().position(|late| late.field == field) else { continue };
-            let late = &self.fields[at];
+            let Some(at) = self.fields.iter().position(|(_, late)| late.field == field) else { continue };
+            let (spool, late) = &mut self.fields[at];
             let refuse = |problem: &str| Error::FieldValue { field: late.name.clone(), problem: problem.to_owned() };
             let ErasedValue::Leaf(ReferenceValueLeaf::Custom(bytes)) = value else {
                 return Err(
@@ -133,7 +142,10 @@ impl PluginWriter for LateInteractionWriter {
             if std::mem::replace(&mut seen[at], true) {
                 return Err(Error::TwoValues { field: late.name.clone() }.into());
             }
-            self.file.push(at, doc, value.origin, value.vectors, value.layout)?;
+            match spool {
+                Some(spool) => spool.push(doc, &value)?,
+                None => self.file.push(at, doc, &half_page(&value))?,
+            }
         }
         if let (Some(row), true) = (row, seen.contains(&true)) {
             self.rows.push((doc, row));
@@ -141,7 +153,12 @@ impl PluginWriter for LateInteractionWriter {
         Ok(())
     }
 
-    fn serialize(self: Box<Self>, segment: &Segment, order: Option<&DocIdMapping>) -> tantivy::Result<()> {
+    fn serialize(mut self: Box<Self>, segment: &Segment, order: Option<&DocIdMapping>) -> tantivy::Result<()> {
+        for (at, (spool, late)) in self.fields.drain(..).enumerate() {
+            if let Some(spool) = spool {
+                spool.write(at, &late, &self.codebooks, &mut self.file)?;
+            }
+        }
         if order.is_none() {
             return Ok(self.file.finish(Some)?);
         }
@@ -151,7 +168,8 @@ impl PluginWriter for LateInteractionWriter {
     }
 
     fn mem_usage(&self) -> usize {
-        self.file.table_bytes() + self.rows.capacity() * size_of::<(DocId, u64)>()
+        let spooled: usize = self.fields.iter().flat_map(|(spool, _)| spool).map(PageSpool::mem_usage).sum();
+        spooled + self.file.table_bytes() + self.rows.capacity() * size_of::<(DocId, u64)>()
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -160,5 +178,19 @@ impl PluginWriter for LateInteractionWriter {
 
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
+    }
+}
+
+/// A page that is kept as it came.
+fn half_page<'a>(value: &FieldValue<'a>) -> EncodedPage<'a> {
+    EncodedPage {
+        coding: Coding::Half,
+        tokens: (value.vectors.len() / (value.dim * 2)) as u16,
+        origin: value.origin,
+        vectors: value.vectors,
+        layout: value.layout,
+        groups: &[],
+        radius: 0.0,
+        coarse_error: 0.0,
     }
 }

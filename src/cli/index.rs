@@ -32,8 +32,11 @@ pub struct Arguments {
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
     /// Bits per stored value, for a new index.
-    #[arg(long, value_name = "16|8|4|2", default_value_t = 16)]
+    #[arg(long, value_name = "16|8|4|2", default_value_t = 8)]
     bits: u32,
+    /// Keep an f16 copy beside codes of 8, 4 or 2 bits, for a new index.
+    #[arg(long)]
+    keep_f16: bool,
     /// Keep the Parquet parts in this folder instead of DIR/embeddings.
     #[arg(long, value_name = "DIR", conflicts_with = "no_embeddings")]
     embeddings: Option<PathBuf>,
@@ -75,6 +78,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         None => {
             let mut options = PageIndexOptions::new(model.encoder.dim());
             (options.precision, options.model) = (precision, Some(model.recorded()));
+            options.keep_f16 = arguments.keep_f16;
             PageIndex::create(&arguments.index, &options)?
         }
     };

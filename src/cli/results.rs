@@ -2,19 +2,27 @@
 
 use std::io::Write;
 
-use colqwen_index::page_index::Hit;
+use colqwen_index::page_index::{Answer, Hit};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 /// Letters per line of a table.
 const TABLE_WIDTH: u16 = 110;
 
-/// One JSON line per query.
-pub fn json_line(out: &mut impl Write, query_id: &str, hits: &[Hit]) -> anyhow::Result<()> {
-    let hits: Vec<_> = hits
+/// One JSON line per query. Where pages were found by MaxSim it says how many of the first hits are proven, the share of
+/// the true hits that is expected to be there, and the bits that hits were scored at.
+pub fn json_line(out: &mut impl Write, query_id: &str, answer: &Answer) -> anyhow::Result<()> {
+    let hits: Vec<_> = answer
+        .hits
         .iter()
         .map(|hit| serde_json::json!({ "doc_id": hit.doc_id, "page": hit.page, "score": hit.score }))
         .collect();
-    writeln!(out, "{}", serde_json::json!({ "query_id": query_id, "hits": hits }))?;
+    let mut line = serde_json::json!({ "query_id": query_id, "hits": hits });
+    if let Some(report) = &answer.late {
+        line["proven"] = report.proven.into();
+        line["expected_recall"] = ((f64::from(report.expected_recall) * 1e4).round() / 1e4).into();
+        line["bits"] = report.precision.bits().into();
+    }
+    writeln!(out, "{line}")?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use colqwen_index::field::{Precision, SearchReport, SearchWork};
 use colqwen_index::page_index::Effort;
 use cpu_time::ProcessTime;
 
@@ -44,8 +45,22 @@ impl Stats {
         Ok(Self { queries, rounds, cpu, wall })
     }
 
-    /// Writes the figures as one JSON object.
-    pub fn write(&self, file: &Path, threads: usize, effort: Effort, precision: &str) -> anyhow::Result<()> {
+    /// Writes the figures as one JSON object: times, and what a query did on average.
+    pub fn write<'a>(
+        &self,
+        file: &Path,
+        threads: usize,
+        effort: Effort,
+        reports: impl Iterator<Item = &'a SearchReport>,
+    ) -> anyhow::Result<()> {
+        let (mut work, mut proven, mut recall, mut precision) = (SearchWork::default(), 0, 0.0, Precision::default());
+        for report in reports {
+            work.add(&report.work);
+            proven += report.proven;
+            recall += f64::from(report.expected_recall);
+            precision = report.precision;
+        }
+        let mean = |sum: u64| sum as f64 / self.queries as f64;
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let percentile = |share: f64| milliseconds(self.wall[((self.wall.len() - 1) as f64 * share).round() as usize]);
         let effort = match effort {
@@ -57,10 +72,21 @@ impl Stats {
             "rounds": self.rounds,
             "threads": threads,
             "effort": effort,
-            "precision": precision,
+            "precision": match precision {
+                Precision::F16 => "f16".to_owned(),
+                coded => format!("{} bit", coded.bits()),
+            },
             "cpu_ms_per_query": milliseconds(self.cpu) / (self.queries * self.rounds) as f64,
             "p50_ms": percentile(0.5),
             "p99_ms": percentile(0.99),
+            "proven": proven as f64 / self.queries as f64,
+            "expected_recall": recall / self.queries as f64,
+            "eligible": mean(work.eligible),
+            "postings": mean(work.postings),
+            "centroid_pages": mean(work.centroid_pages),
+            "coarse_pages": mean(work.coarse_pages),
+            "full_pages": mean(work.full_pages),
+            "tokens": mean(work.tokens),
         });
         std::fs::write(file, format!("{figures}\n")).with_context(|| format!("cannot write {}", file.display()))
     }

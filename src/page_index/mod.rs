@@ -30,7 +30,8 @@ pub use fields::PageFields;
 pub use import::ImportReport;
 pub use inspect::{Inspection, StoredPage};
 pub use pointer::RecordedModel;
-pub use search::{Effort, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
+pub use colqwen_index_field::Effort;
+pub use search::{Answer, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
 pub use writer::PageIndexWriter;
 
 use pointer::Pointer;
@@ -45,6 +46,8 @@ pub struct PageIndexOptions {
     pub dim: usize,
     /// How vectors are stored.
     pub precision: Precision,
+    /// Whether an f16 copy stands beside codes.
+    pub keep_f16: bool,
     /// The model that makes the pages, where it is known and can be loaded again.
     pub model: Option<RecordedModel>,
     /// Fields beyond those that every page index has.
@@ -52,9 +55,9 @@ pub struct PageIndexOptions {
 }
 
 impl PageIndexOptions {
-    /// Pages of `dim` values per token in f16, of an unknown model, without further fields.
+    /// Pages of `dim` values per token in 8 bits, of an unknown model, without further fields.
     pub fn new(dim: usize) -> Self {
-        Self { dim, precision: Precision::default(), model: None, further: Vec::new() }
+        Self { dim, precision: Precision::Bits8, keep_f16: false, model: None, further: Vec::new() }
     }
 }
 
@@ -80,7 +83,9 @@ impl PageIndex {
         }
         let pointer =
             Pointer { generation: 1, dim: options.dim, model: options.model.clone(), columns: options.further.clone() };
-        let field_options = LateInteractionOptions::new(options.dim).with_precision(options.precision);
+        let field_options = LateInteractionOptions::new(options.dim)
+            .with_precision(options.precision)
+            .with_f16_kept(options.keep_f16);
         let (schema, fields) = PageFields::create(&field_options, &options.further)?;
         let generation = generation_folder(folder, pointer.generation);
         // Without a pointer a generation is what an interrupted creation left behind.

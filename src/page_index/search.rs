@@ -1,9 +1,8 @@
 //! Searching a page index: by vectors, by words, or by both.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 
-use colqwen_index_field::QueryVectors;
+use colqwen_index_field::{Effort, QueryVectors, SearchReport};
 use tantivy::collector::TopDocs;
 use tantivy::query::{AllQuery, BooleanQuery, ConstScoreQuery, Occur, Query, QueryParser, QueryParserError};
 use tantivy::snippet::SnippetGenerator;
@@ -34,40 +33,6 @@ pub enum Mode {
     Hybrid,
 }
 
-/// How much of the index a search may skip: 0 to 1, or all of it.
-///
-/// Until pruning exists every effort scans all pages that pass the filter, so all of them give exact answers.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Effort {
-    /// A share of the candidates, 0 to 1: `low` is 0.2, `default` 0.5, `high` 0.8.
-    Share(f32),
-    /// Every live page that passes the filter.
-    Exact,
-}
-
-impl Default for Effort {
-    fn default() -> Self {
-        Self::Share(0.5)
-    }
-}
-
-impl FromStr for Effort {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "low" => Ok(Self::Share(0.2)),
-            "default" => Ok(Self::Share(0.5)),
-            "high" => Ok(Self::Share(0.8)),
-            "exact" => Ok(Self::Exact),
-            number => match number.parse::<f32>() {
-                Ok(share) if (0.0..=1.0).contains(&share) => Ok(Self::Share(share)),
-                _ => Err(format!("{text:?} is not low, default, high, exact or a number from 0 to 1")),
-            },
-        }
-    }
-}
-
 /// One search.
 #[derive(Clone, Debug, Default)]
 pub struct SearchRequest<'a> {
@@ -81,8 +46,19 @@ pub struct SearchRequest<'a> {
     pub mode: Mode,
     /// A tantivy query that every hit matches.
     pub filter: Option<&'a str>,
+    /// How much work goes into finding hits by MaxSim.
+    pub effort: Effort,
     /// The weight of MaxSim in hybrid ranking, against 1 for BM25.
     pub late_weight: Option<f32>,
+}
+
+/// The answer to a search.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// The hits, best first.
+    pub hits: Vec<Hit>,
+    /// How sure the hits by MaxSim are and what finding them took; `None` for [`Mode::Bm25`].
+    pub late: Option<SearchReport>,
 }
 
 /// A page that was found.
@@ -104,22 +80,30 @@ impl PageIndex {
     /// # Errors
     /// The filter is not understood, the query's vectors are of another model or dimension, or a file is gone or damaged.
     pub fn search(&self, searcher: &Searcher, request: &SearchRequest<'_>) -> Result<Vec<Hit>, Error> {
+        Ok(self.report(searcher, request)?.hits)
+    }
+
+    /// Searches a snapshot, and says how sure the hits are and what finding them took.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn report(&self, searcher: &Searcher, request: &SearchRequest<'_>) -> Result<Answer, Error> {
         // Collectors make room for all hits that are asked for.
         let all = usize::try_from(searcher.num_docs()).unwrap_or(usize::MAX);
         let k = request.k.min(all);
         let filter = request.filter.map(|filter| self.parse_filter(filter)).transpose()?;
         let filter = filter.as_deref();
-        let ranked = match request.mode {
+        let (ranked, late) = match request.mode {
             Mode::Late => self.by_vectors(searcher, request, filter, k)?,
-            Mode::Bm25 => self.by_words(searcher, request, filter, k)?,
+            Mode::Bm25 => (self.by_words(searcher, request, filter, k)?, None),
             Mode::Hybrid => {
                 let depth = k.max(FUSION_DEPTH).min(all);
-                let late = self.by_vectors(searcher, request, filter, depth)?;
+                let (late, report) = self.by_vectors(searcher, request, filter, depth)?;
                 let words = self.by_words(searcher, request, filter, depth)?;
-                fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], k)
+                (fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], k), report)
             }
         };
-        self.resolve(searcher, ranked)
+        Ok(Answer { hits: self.resolve(searcher, ranked)?, late })
     }
 
     fn by_vectors(
@@ -128,13 +112,14 @@ impl PageIndex {
         request: &SearchRequest<'_>,
         filter: Option<&dyn Query>,
         k: usize,
-    ) -> Result<Vec<(f32, DocAddress)>, Error> {
-        let Some(vectors) = &request.vectors else { return Ok(Vec::new()) };
-        let mut query = self.handle.query(self.fields.tokens, vectors.clone()).k(k);
+    ) -> Result<(Vec<(f32, DocAddress)>, Option<SearchReport>), Error> {
+        let Some(vectors) = &request.vectors else { return Ok((Vec::new(), None)) };
+        let mut query = self.handle.query(self.fields.tokens, vectors.clone()).k(k).effort(request.effort);
         if let Some(filter) = filter {
             query = query.filter(filter.box_clone());
         }
-        Ok(query.search(searcher)?.into_iter().map(|hit| (hit.score, hit.address)).collect())
+        let report = query.report(searcher)?;
+        Ok((report.hits.iter().map(|hit| (hit.score, hit.address)).collect(), Some(report)))
     }
 
     fn by_words(
@@ -260,13 +245,5 @@ mod tests {
         let words = vec![(3.0, at(2)), (1.0, at(3))];
         let fused: Vec<u32> = fuse(&[(late, 1.0), (words, 1.0)], 3).iter().map(|(_, address)| address.doc_id).collect();
         assert_eq!(fused, [2, 1, 3]);
-    }
-
-    #[test]
-    fn efforts_are_names_or_shares() {
-        assert_eq!("high".parse(), Ok(Effort::Share(0.8)));
-        assert_eq!("0.3".parse(), Ok(Effort::Share(0.3)));
-        assert_eq!("exact".parse(), Ok(Effort::Exact));
-        assert!("1.5".parse::<Effort>().unwrap_err().contains("0 to 1") && "fast".parse::<Effort>().is_err());
     }
 }

@@ -11,6 +11,9 @@ use crate::Error;
 /// Memory of the writer's buffers, in bytes; vectors are streamed to disk and do not count.
 const WRITER_MEMORY: usize = 100_000_000;
 
+/// One thread makes one segment per commit; vectors are coded by all cores all the same.
+const WRITER_THREADS: usize = 1;
+
 /// What each commit says about itself.
 #[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
 struct CommitPayload {
@@ -32,7 +35,7 @@ impl PageIndex {
     /// # Errors
     /// Another process or writer has it open.
     pub fn writer(&self) -> Result<PageIndexWriter, Error> {
-        let writer = self.index.writer(WRITER_MEMORY).map_err(|error| match error {
+        let writer = self.index.writer_with_num_threads(WRITER_THREADS, WRITER_MEMORY).map_err(|error| match error {
             TantivyError::LockFailure(LockError::LockBusy, _) => Error::Busy { path: self.folder.clone() },
             error => error.into(),
         })?;

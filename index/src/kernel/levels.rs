@@ -147,3 +147,15 @@ pub(super) fn decode_portable(depth: Depth, planes: Planes<'_>, width: usize, le
         }
     }
 }
+
+impl Depth {
+    /// The level of `sign | quarter << 4 | step` read this deep, in units of `1 / unit()` of the scale.
+    pub fn level(self, code: u8) -> f32 {
+        let level = match self {
+            Self::Two => TWO_LEVELS[usize::from(code >> 6)],
+            Self::Four => FOUR_LEVELS[usize::from(code >> 4)],
+            Self::Eight => EIGHT_LEVELS[usize::from(code)],
+        };
+        f32::from(level) - f32::from(ZERO_LEVEL)
+    }
+}

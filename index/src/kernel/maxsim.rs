@@ -33,15 +33,12 @@ impl<'q> MaxSim<'q> {
     }
 }
 
-/// The score of every (query token, page token) pair, query tokens outermost: for explanations, not for speed.
-pub(crate) fn token_scores(query: &[f32], dim: usize, page: &[u8]) -> Vec<Vec<f32>> {
-    let mut copy = Vec::new();
-    let halves = as_halves(page, &mut copy);
-    let mut values = vec![0.0; halves.len()];
-    halves.convert_to_f32_slice(&mut values);
+/// The score of every (query token, page token) pair, query tokens outermost: for explanations, not for speed. `page` is
+/// `tokens x dim`.
+pub(crate) fn token_scores(query: &[f32], dim: usize, page: &[f32]) -> Vec<Vec<f32>> {
     query
         .chunks_exact(dim)
-        .map(|token| values.chunks_exact(dim).map(|other| token.iter().zip(other).map(|(a, b)| a * b).sum()).collect())
+        .map(|token| page.chunks_exact(dim).map(|other| token.iter().zip(other).map(|(a, b)| a * b).sum()).collect())
         .collect()
 }
 

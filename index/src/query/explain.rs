@@ -3,6 +3,7 @@
 use tantivy::query::Explanation;
 use tantivy::schema::Field;
 
+use crate::codes::Calibration;
 use crate::kernel::token_scores;
 use crate::segment::SegmentFile;
 use crate::{Error, MultiVector, PageLayout, PatchBox};
@@ -53,19 +54,25 @@ pub(super) fn explain(
     query: &MultiVector,
 ) -> Result<Option<PageExplanation>, Error> {
     let Some(table) = file.field(field) else { return Ok(None) };
-    let Some(page) = table.page_of(doc) else { return Ok(None) };
-    let (vectors, _) = file.page(table, page)?;
-    let layout = file.layout(table, page)?;
+    let Some(place) = table.place_of(doc) else { return Ok(None) };
+    let values = file.values(field, place)?;
+    let layout = file.layout(table, &table.pages[place])?;
+    let calibration = match (file.block_of(field, place), table.f16_range(&table.pages[place])) {
+        (Some((block, _)), None) => block.codebook.calibration,
+        _ => Calibration::NONE,
+    };
     let best = |(query_token, scores): (usize, Vec<f32>)| {
         let (page_token, score) = scores
             .into_iter()
             .enumerate()
             .reduce(|best, next| if next.1 > best.1 { next } else { best })
             .unwrap_or((0, 0.0));
+        let length = query.token(query_token).iter().map(|value| value * value).sum::<f32>().sqrt();
+        let score = calibration.correct(score, length);
         let patches = layout.as_ref().map(|layout| layout.patches_of(page_token)).unwrap_or_default();
         TokenMatch { query_token, page_token, score, patches }
     };
     let tokens: Vec<TokenMatch> =
-        token_scores(query.values(), table.dim, &vectors).into_iter().enumerate().map(best).collect();
+        token_scores(query.values(), table.dim, &values).into_iter().enumerate().map(best).collect();
     Ok(Some(PageExplanation { score: tokens.iter().map(|token| token.score).sum(), tokens, layout }))
 }

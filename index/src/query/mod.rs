@@ -1,6 +1,14 @@
 //! The query: the `k` nearest pages by MaxSim, as a tantivy query that composes with all others.
 
+mod certainty;
+mod effort;
+mod eligible;
 mod explain;
+mod hit;
+mod ladder;
+mod prepared;
+mod probe;
+mod report;
 mod scan;
 mod weight;
 
@@ -11,12 +19,21 @@ use tantivy::query::{EnableScoring, Query, Weight};
 use tantivy::schema::Field;
 use tantivy::{DocAddress, Searcher};
 
+pub use effort::Effort;
 pub use explain::{PageExplanation, TokenMatch};
-pub use scan::PageHit;
+pub use hit::PageHit;
+pub use report::{SearchReport, SearchWork};
+
+use eligible::EligiblePages;
+use ladder::Ladder;
+use prepared::PreparedQuery;
 
 use crate::cache::SegmentCache;
 use crate::segment::SegmentFile;
-use crate::{Error, LateInteractionOptions, Origin, QueryVectors};
+use crate::{Error, LateInteractionOptions, Origin, Precision, QueryVectors};
+
+/// Eligible pages up to which all are scored: estimating would cost as much.
+const FEW_PAGES: usize = 32;
 
 /// How many pages a query finds unless [`LateInteractionQuery::k`] says otherwise.
 const DEFAULT_K: usize = 10;
@@ -33,17 +50,24 @@ pub struct LateInteractionQuery {
     field: Field,
     vectors: Arc<QueryVectors>,
     k: usize,
+    effort: Effort,
     filter: Option<Arc<dyn Query>>,
 }
 
 impl LateInteractionQuery {
     pub(crate) fn new(cache: Arc<SegmentCache>, field: Field, vectors: QueryVectors) -> Self {
-        Self { cache, field, vectors: Arc::new(vectors), k: DEFAULT_K, filter: None }
+        Self { cache, field, vectors: Arc::new(vectors), k: DEFAULT_K, effort: Effort::default(), filter: None }
     }
 
     /// Sets how many pages are found (default 10).
     pub fn k(mut self, k: usize) -> Self {
         self.k = k;
+        self
+    }
+
+    /// Sets how much work goes into the search (default [`Effort::default`]). Pages stored as f16 are always all scored.
+    pub fn effort(mut self, effort: Effort) -> Self {
+        self.effort = effort;
         self
     }
 
@@ -59,15 +83,54 @@ impl LateInteractionQuery {
     /// The field is no late-interaction field or has another dimension, a segment holds pages of another model, or a
     /// segment file is gone or damaged.
     pub fn search(&self, searcher: &Searcher) -> Result<Vec<PageHit>, Error> {
-        self.search_in(searcher, &self.open(searcher)?)
+        Ok(self.report(searcher)?.hits)
     }
 
-    fn search_in(&self, searcher: &Searcher, files: &[Arc<SegmentFile>]) -> Result<Vec<PageHit>, Error> {
+    /// The hits, how sure they are, and what finding them took.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn report(&self, searcher: &Searcher) -> Result<SearchReport, Error> {
+        self.report_in(searcher, &self.open(searcher)?)
+    }
+
+    fn report_in(&self, searcher: &Searcher, files: &[Arc<SegmentFile>]) -> Result<SearchReport, Error> {
         let filter = match &self.filter {
             Some(filter) => Some(filter.weight(EnableScoring::disabled_from_searcher(searcher))?),
             None => None,
         };
-        scan::top_k(searcher, files, self.field, &self.vectors.vectors, self.k, filter.as_deref())
+        let options = LateInteractionOptions::of(searcher.schema(), self.field)?;
+        let precision = if options.keeps_f16() { Precision::F16 } else { options.precision() };
+        let mut segments = Vec::with_capacity(files.len());
+        for ((segment, reader), file) in (0..).zip(searcher.segment_readers()).zip(files) {
+            if let Some(table) = file.field(self.field) {
+                segments.push(EligiblePages::new(segment, reader, file, self.field, table, filter.as_deref())?);
+            }
+        }
+        let eligible: usize = segments.iter().map(EligiblePages::len).sum();
+        let exact = SearchReport { expected_recall: 1.0, precision, ..SearchReport::default() };
+        if self.k == 0 {
+            return Ok(exact);
+        }
+        let mut query = PreparedQuery::new(&self.vectors.vectors);
+        for pages in segments.iter().filter(|pages| pages.len() > 0) {
+            pages.file.blocks(self.field).iter().for_each(|block| query.prepare(block));
+        }
+        let (hits, proven, expected_recall, mut work) = match self.effort.loss() {
+            Some(loss) if options.precision() != Precision::F16 && eligible > FEW_PAGES.max(2 * self.k) => {
+                let (climbed, work) = Ladder::new(&query, &segments, self.k, loss, self.effort.probes())?.climb()?;
+                let proven = climbed.hits.iter().take_while(|hit| hit.score > climbed.bound).count();
+                let missing = climbed.missing.min((self.k - proven.min(self.k)) as f64);
+                (climbed.hits, proven, 1.0 - missing / self.k as f64, work)
+            }
+            _ => {
+                let (hits, work) = scan::top_k(&query, &segments, self.k)?;
+                let proven = hits.len();
+                (hits, proven, 1.0, work)
+            }
+        };
+        work.eligible = eligible as u64;
+        Ok(SearchReport { hits, proven, expected_recall: expected_recall as f32, work, ..exact })
     }
 
     /// Which page token answered each query token of the page at `address`, whether or not the page is among the hits;
@@ -108,7 +171,7 @@ impl Query for LateInteractionQuery {
     fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
         let searcher = scoring.searcher().ok_or(Error::NoSearcher)?;
         let files = self.open(searcher)?;
-        let hits = self.search_in(searcher, &files)?;
+        let hits = self.report_in(searcher, &files)?.hits;
         Ok(Box::new(weight::LateInteractionWeight::new(self.clone(), searcher, files, hits)))
     }
 }
@@ -119,6 +182,7 @@ impl fmt::Debug for LateInteractionQuery {
             .field("field", &self.field)
             .field("query_tokens", &self.vectors.vectors.tokens())
             .field("k", &self.k)
+            .field("effort", &self.effort)
             .field("filter", &self.filter)
             .finish()
     }

@@ -2,23 +2,37 @@
 
 use std::ops::Range;
 
+use half::f16;
 use tantivy::HasLen;
 use tantivy::directory::{FileSlice, OwnedBytes};
 use tantivy::schema::Field;
 
-use super::{CHECKSUM_LENGTH, FORMAT_VERSION, FieldTable, HEAD_LENGTH, MAGIC, PageEntry, TAIL_LENGTH, checksum};
+use super::{
+    Block, CHECKSUM_LENGTH, Coding, FORMAT_VERSION, FieldTable, HEAD_LENGTH, MAGIC, OLDEST_VERSION, PageEntry, TAIL_LENGTH,
+    checksum,
+};
 use crate::bytes::{ByteReader, Malformed};
+use crate::codes::{CodedRecord, DirectRecord};
 use crate::value::decode_layout;
 use crate::{Error, PageLayout};
 
-/// An open segment file: its table in memory, its pages read on demand.
+/// An open segment file: its tables and inverted lists in memory, its pages read on demand.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     segment: String,
     file: FileSlice,
     pages_checksum: [u8; CHECKSUM_LENGTH],
     pages_end: usize,
-    fields: Vec<FieldTable>,
+    fields: Vec<OpenField>,
+}
+
+/// A field's table, and the blocks and places in them of its pages.
+#[derive(Debug)]
+struct OpenField {
+    table: FieldTable,
+    blocks: Vec<Block>,
+    /// For each page of the table its place in its block.
+    places: Vec<u32>,
 }
 
 impl SegmentFile {
@@ -34,7 +48,7 @@ impl SegmentFile {
             return Err(damaged("it does not begin with the magic bytes of a late-interaction segment"));
         }
         let version = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-        if version != FORMAT_VERSION {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version) {
             return Err(Error::SegmentVersion { segment, received: version, expected: FORMAT_VERSION });
         }
         let tail = file.read_bytes_slice(length - TAIL_LENGTH..length)?;
@@ -48,21 +62,72 @@ impl SegmentFile {
             return Err(damaged("the checksum of its page table does not match"));
         }
         let mut reader = ByteReader(&table);
-        let fields = reader
+        let tables: Vec<FieldTable> = reader
             .u16()
-            .and_then(|count| (0..count).map(|_| FieldTable::decode(&mut reader, pages_end as u64)).collect())
+            .and_then(|count| (0..count).map(|_| FieldTable::decode(&mut reader, version, pages_end as u64)).collect())
             .map_err(|Malformed| damaged("its page table is malformed"))?;
-        Ok(Self { segment, file, pages_checksum, pages_end, fields })
+        let mut opened = Self { segment, file, pages_checksum, pages_end, fields: Vec::new() };
+        for table in tables {
+            let field = opened.open_blocks(table)?;
+            opened.fields.push(field);
+        }
+        Ok(opened)
+    }
+
+    fn open_blocks(&self, table: FieldTable) -> Result<OpenField, Error> {
+        let damaged = |problem: &str| Error::SegmentFile { segment: self.segment.clone(), problem: problem.to_owned() };
+        let mut pages = vec![Vec::new(); table.blocks.len()];
+        let mut places = vec![0; table.pages.len()];
+        for ((at, page), place) in (0u32..).zip(&table.pages).zip(&mut places) {
+            if let Coding::Block(block) = page.coding {
+                *place = pages[usize::from(block)].len() as u32;
+                pages[usize::from(block)].push(at);
+            }
+        }
+        let mut blocks = Vec::with_capacity(pages.len());
+        for (place, pages) in table.blocks.iter().zip(pages) {
+            let bytes = self.read(place.offset..place.offset + place.length)?;
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&bytes);
+            if checksum(&hasher) != place.checksum {
+                return Err(damaged("the checksum of a codebook or its lists does not match"));
+            }
+            let block = Block::decode(bytes, pages, |page| table.pages[page as usize].tokens);
+            let block = block.map_err(|Malformed| damaged("a codebook or its lists are malformed"))?;
+            if block.codebook.dim() != table.dim {
+                return Err(damaged("a codebook has another dimension than its field"));
+            }
+            blocks.push(block);
+        }
+        Ok(OpenField { table, blocks, places })
     }
 
     /// The table of `field`; `None` if the segment was written before the field existed.
     pub fn field(&self, field: Field) -> Option<&FieldTable> {
-        self.fields.iter().find(|table| table.field_id == field.field_id())
+        self.open_field(field).map(|open| &open.table)
     }
 
     /// The tables of all fields.
-    pub fn fields(&self) -> &[FieldTable] {
-        &self.fields
+    pub fn fields(&self) -> impl Iterator<Item = &FieldTable> {
+        self.fields.iter().map(|open| &open.table)
+    }
+
+    fn open_field(&self, field: Field) -> Option<&OpenField> {
+        self.fields.iter().find(|open| open.table.field_id == field.field_id())
+    }
+
+    /// The blocks of a field's pages, by [`Coding::Block`].
+    pub fn blocks(&self, field: Field) -> &[Block] {
+        self.open_field(field).map_or(&[], |open| &open.blocks)
+    }
+
+    /// The block of the page at `place` of the table, and its place in the block; `None` where there is no codebook.
+    pub fn block_of(&self, field: Field, place: usize) -> Option<(&Block, usize)> {
+        let open = self.open_field(field)?;
+        match open.table.pages[place].coding {
+            Coding::Block(block) => Some((&open.blocks[usize::from(block)], open.places[place] as usize)),
+            Coding::Half | Coding::Direct => None,
+        }
     }
 
     /// The segment's name, for messages.
@@ -80,11 +145,40 @@ impl SegmentFile {
         Ok(self.file.read_bytes_slice(range.start as usize..range.end as usize)?)
     }
 
-    /// The f16 vectors of one page, `tokens x dim`, and its encoded layout.
+    /// The stored vectors of one page, codes and f16 copy, and its encoded layout.
     pub fn page(&self, table: &FieldTable, page: &PageEntry) -> Result<(OwnedBytes, OwnedBytes), Error> {
         let vectors = table.vector_bytes(page);
         let end = page.offset + vectors as u64 + u64::from(page.layout_length);
         Ok(self.read(page.offset..end)?.split(vectors))
+    }
+
+    /// The codes of one page, or its f16 vectors where there are none.
+    pub fn codes(&self, table: &FieldTable, page: &PageEntry) -> Result<OwnedBytes, Error> {
+        self.read(page.offset..page.offset + table.code_bytes(page) as u64)
+    }
+
+    /// The vectors of the page at `place` of the table at the highest precision stored, `tokens x dim`.
+    pub fn values(&self, field: Field, place: usize) -> Result<Vec<f32>, Error> {
+        let Some(OpenField { table, .. }) = self.open_field(field) else { return Ok(Vec::new()) };
+        let page = &table.pages[place];
+        let tokens = usize::from(page.tokens);
+        if let Some(range) = table.f16_range(page) {
+            let bytes = self.read(range)?;
+            return Ok(bytes.as_chunks().0.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect());
+        }
+        let codes = self.codes(table, page)?;
+        let values = match (self.block_of(field, place), table.precision.depth()) {
+            (Some((block, at)), Some(depth)) => {
+                let groups: Vec<_> = block.groups(at).collect();
+                let record = CodedRecord::cut(&codes, tokens, table.dim, depth);
+                record.map(|record| record.values(&groups, &block.codebook))
+            }
+            _ => DirectRecord::cut(&codes, tokens, table.dim).map(|record| record.values(table.dim)),
+        };
+        values.ok_or_else(|| Error::SegmentFile {
+            segment: self.segment.clone(),
+            problem: format!("the codes of document {} are too short", page.doc),
+        })
     }
 
     /// The layout of one page, where it was recorded.

@@ -1,0 +1,44 @@
+//! Codes without a codebook: 8 bits per value and a scale per token, for segments too small to describe by centroids.
+
+use half::f16;
+
+use crate::kernel::levels::{ZERO_LEVEL, level_width};
+
+/// Encodes `vectors`, `tokens x dim`, as [`DirectRecord`](super::DirectRecord) reads them.
+pub(crate) fn encode_direct(vectors: &[f32], dim: usize) -> Vec<u8> {
+    let tokens = vectors.len() / dim;
+    let mut record = Vec::with_capacity(tokens * (2 + level_width(dim)));
+    let scale = |token: &[f32]| {
+        let largest = token.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        // Rounded up, so that no value is cut off.
+        let scale = f16::from_f32(largest / 127.0);
+        if scale.to_f32() * 127.0 < largest { f16::from_bits(scale.to_bits() + 1) } else { scale }
+    };
+    let scales: Vec<f16> = vectors.chunks_exact(dim).map(scale).collect();
+    record.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+    for (token, scale) in vectors.chunks_exact(dim).zip(scales) {
+        let by = if scale.to_f32() > 0.0 { 1.0 / scale.to_f32() } else { 0.0 };
+        let level = |value: &f32| (value * by).round().clamp(-127.0, 127.0) + f32::from(ZERO_LEVEL);
+        record.extend(token.iter().map(|value| level(value) as u8));
+        record.resize(record.len() + level_width(dim) - dim, ZERO_LEVEL);
+    }
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codes::DirectRecord;
+
+    #[test]
+    fn direct_codes_keep_a_hundredth() {
+        let vectors: Vec<f32> = (0..30).map(|at| ((at * 37 % 19) as f32 - 9.0) * 0.03).collect();
+        let page = encode_direct(&vectors, 10);
+        assert_eq!(page.len(), DirectRecord::length(3, 10));
+        let values = DirectRecord::cut(&page, 3, 10).unwrap().values(10);
+        for (one, two) in values.iter().zip(&vectors) {
+            assert!((one - two).abs() < 0.27 / 127.0, "{one} for {two}");
+        }
+        assert!(DirectRecord::cut(&page[1..], 3, 10).is_none());
+    }
+}

@@ -1,0 +1,139 @@
+//! A query prepared for the segments of one searcher, and the scoring of single pages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tantivy::schema::Field;
+
+use crate::codes::{Calibration, CodedRecord, DirectRecord};
+use crate::kernel::lanes::raise_best;
+use crate::kernel::levels::level_width;
+use crate::kernel::{Depth, Grade, MaxSim, QueryLanes, Rows, Tokens};
+use crate::segment::{Block, FieldTable, SegmentFile};
+use crate::{Error, MultiVector};
+
+/// The query in the forms that pages are scored with.
+pub(super) struct PreparedQuery<'q> {
+    pub vectors: &'q MultiVector,
+    pub lanes: QueryLanes,
+    /// The sum of the lengths of the query tokens.
+    pub lengths: f32,
+    /// Lane scores of all centroids of each codebook.
+    rows: HashMap<[u8; 16], Arc<Vec<f32>>>,
+}
+
+impl<'q> PreparedQuery<'q> {
+    pub fn new(vectors: &'q MultiVector) -> Self {
+        let length = |token: &[f32]| token.iter().map(|value| value * value).sum::<f32>().sqrt();
+        Self {
+            vectors,
+            lanes: QueryLanes::new(vectors.values(), vectors.dim()),
+            lengths: vectors.iter().map(length).sum(),
+            rows: HashMap::new(),
+        }
+    }
+
+    /// Compares the query with the centroids of a block, once per codebook.
+    pub fn prepare(&mut self, block: &Block) {
+        let lanes = &self.lanes;
+        self.rows.entry(block.codebook.id()).or_insert_with(|| {
+            let mut rows = Vec::new();
+            block.codebook.rows(lanes, &mut rows);
+            Arc::new(rows)
+        });
+    }
+
+    /// Lane scores of the centroids of a prepared block, `centroids x lanes`.
+    pub fn rows(&self, block: &Block) -> Arc<Vec<f32>> {
+        self.rows.get(&block.codebook.id()).cloned().unwrap_or_default()
+    }
+}
+
+/// Scores pages one after the other; the room that this takes is kept.
+pub(super) struct PageScorer<'q> {
+    query: &'q PreparedQuery<'q>,
+    halves: MaxSim<'q>,
+    best: Vec<f32>,
+    scales: Vec<f32>,
+    levels: Vec<u8>,
+    centroids: Vec<u16>,
+}
+
+/// One page of a segment.
+#[derive(Clone, Copy)]
+pub(super) struct PagePlace<'a> {
+    pub file: &'a SegmentFile,
+    pub field: Field,
+    pub table: &'a FieldTable,
+    /// The place of the page in the table.
+    pub place: usize,
+}
+
+impl<'q> PageScorer<'q> {
+    pub fn new(query: &'q PreparedQuery<'q>) -> Self {
+        Self {
+            query,
+            halves: MaxSim::new(query.vectors.values(), query.vectors.dim()),
+            best: vec![0.0; query.lanes.lanes()],
+            scales: Vec::new(),
+            levels: Vec::new(),
+            centroids: Vec::new(),
+        }
+    }
+
+    /// The MaxSim at the highest precision stored; `vectors` are the page's stored vectors, codes and f16 copy.
+    pub fn full(&mut self, page: &PagePlace<'_>, vectors: &[u8]) -> Result<f32, Error> {
+        let entry = &page.table.pages[page.place];
+        if let Some(range) = page.table.f16_range(entry) {
+            let start = (range.start - entry.offset) as usize;
+            return Ok(self.halves.score(&vectors[start..start + (range.end - range.start) as usize]));
+        }
+        let depth = page.table.precision.depth().unwrap_or(Depth::Eight);
+        self.coded(page, vectors, depth, Grade::Refined)
+    }
+
+    /// The MaxSim of the first bit plane, or of direct codes, by the coarse grade.
+    pub fn coarse(&mut self, page: &PagePlace<'_>) -> Result<f32, Error> {
+        let entry = &page.table.pages[page.place];
+        let bytes = match page.file.block_of(page.field, page.place) {
+            Some(_) => CodedRecord::coarse_length(usize::from(entry.tokens), page.table.dim),
+            None => page.table.code_bytes(entry),
+        };
+        let codes = page.file.read(entry.offset..entry.offset + bytes as u64)?;
+        self.coded(page, &codes, Depth::Two, Grade::Coarse)
+    }
+
+    fn coded(&mut self, page: &PagePlace<'_>, codes: &[u8], depth: Depth, grade: Grade) -> Result<f32, Error> {
+        let entry = &page.table.pages[page.place];
+        let (tokens, dim) = (usize::from(entry.tokens), page.table.dim);
+        let short = || Error::SegmentFile {
+            segment: page.file.segment().to_owned(),
+            problem: format!("the codes of document {} are too short", entry.doc),
+        };
+        self.best.fill(f32::NEG_INFINITY);
+        let calibration = match page.file.block_of(page.field, page.place) {
+            Some((block, place)) => {
+                let record = CodedRecord::cut(codes, tokens, dim, depth).ok_or_else(short)?;
+                record.scales(&mut self.scales);
+                record.levels(dim, &mut self.levels);
+                self.centroids.clear();
+                for group in block.groups(place) {
+                    self.centroids.extend((0..=group.more).map(|_| group.centroid));
+                }
+                let table = self.query.rows(block);
+                let rows = Some(Rows { table: &table, centroids: &self.centroids });
+                let levels = &self.levels[..tokens * level_width(dim)];
+                raise_best(&self.query.lanes, grade, Tokens { levels, scales: &self.scales, rows }, &mut self.best);
+                block.codebook.calibration
+            }
+            None => {
+                let record = DirectRecord::cut(codes, tokens, dim).ok_or_else(short)?;
+                record.scales(&mut self.scales);
+                let tokens = Tokens { levels: record.levels, scales: &self.scales, rows: None };
+                raise_best(&self.query.lanes, grade, tokens, &mut self.best);
+                Calibration::NONE
+            }
+        };
+        Ok(calibration.correct(self.query.lanes.total(&self.best), self.query.lengths))
+    }
+}

@@ -1,0 +1,204 @@
+//! The candidate stage: pages by the centroids they have.
+//!
+//! Each query token looks up its best centroids and adds to the pages in their inverted lists, as in PLAID (Santhanam et al.,
+//! 2022) with XTR's reading (Lee et al., 2023) of what is missing: a page that none of a token's lists names scores for it
+//! what the last list would have given. Scores are bytes; the best pages are then scored by all their centroids, each once,
+//! however many tokens it stands for.
+
+use roaring::RoaringBitmap;
+
+use super::eligible::EligiblePages;
+use super::prepared::PreparedQuery;
+use crate::kernel::QueryLanes;
+use crate::segment::Block;
+
+/// Rows from which the probing thresholds are taken: more change them by little.
+const SAMPLE_ROWS: usize = 2048;
+/// Eligible pages of a block up to which all are scored by their centroids at once: looking up lists would cost as much.
+const FEW_PAGES: usize = 512;
+
+/// The candidates of one block.
+pub(super) struct BlockProbe<'a> {
+    pub pages: &'a EligiblePages<'a>,
+    pub block: &'a Block,
+    rows: ByteRows,
+    /// For each page one more than the query token that saw it last; 0 for pages that no list named.
+    seen: Vec<u32>,
+    eligible: Option<RoaringBitmap>,
+    /// What a page scores that no list named.
+    pub floor: f32,
+    /// Pages that lists named and that were not scored by their centroids, worst first: list score, place in the block.
+    pub waiting: Vec<(f32, u32)>,
+    /// Eligible pages that no list named.
+    pub untouched: usize,
+    /// List entries read.
+    pub postings: u64,
+}
+
+/// Centroid scores as bytes, one row per centroid, one column per query token.
+struct ByteRows {
+    /// Bytes per row, a multiple of 32.
+    stride: usize,
+    bytes: Vec<u8>,
+    /// The score is `base + step * sum of bytes`.
+    base: f32,
+    step: f32,
+}
+
+impl ByteRows {
+    /// A byte counts from the mean score of its query token: centroids below it are nobody's best.
+    fn new(lanes: &QueryLanes, rows: &[f32]) -> Self {
+        let (width, tokens) = (lanes.lanes(), lanes.tokens());
+        let stride = tokens.next_multiple_of(32);
+        let (mut means, mut most) = (vec![0.0f32; width], vec![f32::NEG_INFINITY; width]);
+        for row in rows.chunks_exact(width) {
+            for lane in 0..width {
+                means[lane] += row[lane];
+                most[lane] = if row[lane] > most[lane] { row[lane] } else { most[lane] };
+            }
+        }
+        let count = (rows.len() / width) as f32;
+        means.iter_mut().for_each(|sum| *sum /= count);
+        let reach = |lane: usize| (most[lane] - means[lane]) * lanes.scales()[lane];
+        let step = (0..tokens).map(reach).fold(f32::MIN_POSITIVE, f32::max) / 255.0;
+        let by: Vec<f32> = lanes.scales().iter().map(|scale| scale / step).collect();
+        let mut bytes = vec![0u8; (rows.len() / width) * stride];
+        for (row, bytes) in rows.chunks_exact(width).zip(bytes.chunks_exact_mut(stride)) {
+            for (lane, byte) in bytes.iter_mut().enumerate().take(tokens) {
+                // Rounded up: a page's true best is never above its bytes. The cast saturates.
+                *byte = ((row[lane] - means[lane]) * by[lane] + 0.999) as u8;
+            }
+        }
+        let base = (0..tokens).map(|lane| means[lane] * lanes.scales()[lane]).sum();
+        Self { stride, bytes, base, step }
+    }
+
+    fn row(&self, centroid: usize) -> &[u8] {
+        &self.bytes[centroid * self.stride..][..self.stride]
+    }
+
+    /// For each query token the byte that about `probes` centroids reach, at least 1.
+    fn thresholds(&self, tokens: usize, probes: usize) -> Vec<u8> {
+        let count = self.bytes.len() / self.stride;
+        let every = count.div_ceil(SAMPLE_ROWS);
+        let mut counts = vec![[0u16; 256]; tokens];
+        for row in self.bytes.chunks_exact(self.stride * every).map(|rows| &rows[..tokens]) {
+            row.iter().zip(&mut counts).for_each(|(byte, counts)| counts[usize::from(*byte)] += 1);
+        }
+        let wanted = probes.div_ceil(every).min(usize::from(u16::MAX)) as u16;
+        let threshold = |counts: &[u16; 256]| {
+            let mut above = 0;
+            (1..=255u8).rev().find(|byte| {
+                above += counts[usize::from(*byte)];
+                above >= wanted
+            })
+        };
+        counts.iter().map(|counts| threshold(counts).unwrap_or(1)).collect()
+    }
+}
+
+impl<'a> BlockProbe<'a> {
+    /// Looks up about `probes` centroids for each query token.
+    pub fn new(
+        query: &PreparedQuery<'_>,
+        pages: &'a EligiblePages<'a>,
+        at: usize,
+        block: &'a Block,
+        probes: usize,
+    ) -> Self {
+        let eligible = pages.in_block(at);
+        let count = eligible.as_ref().map_or(block.pages.len(), |eligible| eligible.len() as usize);
+        let rows = ByteRows::new(&query.lanes, &query.rows(block));
+        let mut probe = Self {
+            pages,
+            block,
+            floor: rows.base,
+            rows,
+            seen: Vec::new(),
+            eligible,
+            waiting: Vec::new(),
+            untouched: count,
+            postings: 0,
+        };
+        if count > FEW_PAGES {
+            probe.look_up(query.lanes.tokens(), probes);
+        }
+        probe
+    }
+
+    fn look_up(&mut self, tokens: usize, probes: usize) {
+        let thresholds = self.rows.thresholds(tokens, probes);
+        let mut probed: Vec<Vec<(u8, u16)>> = vec![Vec::new(); tokens];
+        for (centroid, row) in self.rows.bytes.chunks_exact(self.rows.stride).enumerate() {
+            // Nearly no row reaches any threshold.
+            if !row.iter().zip(&thresholds).fold(false, |any, (byte, least)| any | (byte >= least)) {
+                continue;
+            }
+            for (token, (byte, least)) in row.iter().zip(&thresholds).enumerate() {
+                if byte >= least {
+                    probed[token].push((*byte, centroid as u16));
+                }
+            }
+        }
+        self.seen = vec![0; self.block.pages.len()];
+        let mut scores = vec![0u32; self.block.pages.len()];
+        let floor: u32 = thresholds.iter().map(|least| u32::from(*least)).sum();
+        for (mark, (centroids, least)) in (1u32..).zip(probed.iter_mut().zip(&thresholds)) {
+            // Best first, so that the first list that names a page gives its score.
+            centroids.sort_unstable_by(|one, two| two.cmp(one));
+            for (byte, centroid) in centroids.iter() {
+                let gain = u32::from(byte - least);
+                let list = &self.block.lists()[usize::from(*centroid)];
+                self.postings += list.len();
+                let mut add = |page: u32| {
+                    let page = page as usize;
+                    if self.seen[page] != mark {
+                        self.seen[page] = mark;
+                        scores[page] += gain;
+                    }
+                };
+                match &self.eligible {
+                    Some(eligible) => (list & eligible).iter().for_each(&mut add),
+                    None => list.iter().for_each(&mut add),
+                }
+            }
+        }
+        self.floor = self.rows.base + self.rows.step * floor as f32;
+        let touched = (0u32..).zip(&self.seen).filter(|(_, seen)| **seen > 0).map(|(page, _)| page);
+        self.waiting = touched.map(|page| (self.floor + self.rows.step * scores[page as usize] as f32, page)).collect();
+        self.untouched -= self.waiting.len();
+    }
+
+    /// The sum over query tokens of the best centroid score of a page.
+    pub fn centroid_score(&self, page: u32) -> f32 {
+        let mut sum = 0u32;
+        let centroids = self.block.group_centroids(page as usize);
+        for start in (0..self.rows.stride).step_by(32) {
+            let mut best = [0u8; 32];
+            for centroid in centroids {
+                let row = &self.rows.row(usize::from(u16::from_le_bytes(*centroid)))[start..start + 32];
+                for lane in 0..32 {
+                    best[lane] = best[lane].max(row[lane]);
+                }
+            }
+            sum += best.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        }
+        self.rows.base + self.rows.step * sum as f32
+    }
+
+    /// The longest residual of any page of the block.
+    pub fn radius(&self) -> f32 {
+        let pages = &self.pages.table.pages;
+        self.block.pages.iter().map(|page| pages[*page as usize].radius.to_f32()).fold(0.0, f32::max)
+    }
+
+    /// The eligible pages that no list named, which from now on count as touched.
+    pub fn take_untouched(&mut self) -> Vec<u32> {
+        self.untouched = 0;
+        let unseen = |page: &u32| self.seen.get(*page as usize).is_none_or(|seen| *seen == 0);
+        match &self.eligible {
+            Some(eligible) => eligible.iter().filter(unseen).collect(),
+            None => (0..self.block.pages.len() as u32).filter(unseen).collect(),
+        }
+    }
+}
