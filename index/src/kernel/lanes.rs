@@ -37,6 +37,7 @@ pub(crate) struct QueryLanes {
     coarse_zero: Vec<i32>,
     fine_zero: Vec<i32>,
     scales: Vec<f32>,
+    inverse_scales: Vec<f32>,
     coarse_error: f32,
 }
 
@@ -55,6 +56,7 @@ impl QueryLanes {
             coarse_zero: vec![0; lanes],
             fine_zero: vec![0; lanes],
             scales: vec![0.0; lanes],
+            inverse_scales: vec![0.0; lanes],
             coarse_error: 0.0,
         };
         for (lane, token) in query.chunks_exact(dim).enumerate() {
@@ -67,6 +69,7 @@ impl QueryLanes {
         let largest = token.iter().fold(0.0f32, |most, value| most.max(value.abs()));
         let step = if largest > 0.0 { largest / 127.0 } else { 1.0 };
         self.scales[lane] = step;
+        self.inverse_scales[lane] = 1.0 / step;
         let mut error = 0.0;
         for (at, value) in token.iter().enumerate() {
             let exact = value / step;
@@ -112,6 +115,10 @@ impl QueryLanes {
         best[..self.tokens].iter().zip(&self.scales).map(|(best, scale)| best * scale).sum()
     }
 
+    pub(super) fn inverse_scales(&self) -> &[f32] {
+        &self.inverse_scales
+    }
+
     pub(super) fn parts(&self) -> (&[i8], &[i8], &[i32], &[i32]) {
         (&self.coarse, &self.fine, &self.coarse_zero, &self.fine_zero)
     }
@@ -139,16 +146,67 @@ pub(crate) struct Rows<'a> {
 
 /// Raises `best` (one lane score per lane) to the best score of each lane with `tokens`: MaxSim, fused.
 pub(crate) fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if super::vnni::is_present() {
+            // SAFETY: it was just found to be present.
+            return unsafe { super::vnni::raise_best(query, grade, tokens, best) };
+        }
+        if super::avx2::is_present() {
+            // SAFETY: it was just found to be present.
+            return unsafe { super::avx2::raise_best(query, grade, tokens, best) };
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        // SAFETY: NEON belongs to every aarch64 machine.
+        unsafe { super::neon::raise_best(query, grade, tokens, best) }
+    }
+    #[cfg(not(target_arch = "aarch64"))]
     super::portable::raise_best(query, grade, tokens, best);
 }
 
 /// Writes the lane scores of each token, `tokens x lanes`.
 pub(crate) fn fill_rows(query: &QueryLanes, grade: Grade, levels: &[u8], scales: &[f32], rows: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if super::vnni::is_present() {
+            // SAFETY: it was just found to be present.
+            return unsafe { super::vnni::fill_rows(query, grade, levels, scales, rows) };
+        }
+        if super::avx2::is_present() {
+            // SAFETY: it was just found to be present.
+            return unsafe { super::avx2::fill_rows(query, grade, levels, scales, rows) };
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        // SAFETY: NEON belongs to every aarch64 machine.
+        unsafe { super::neon::fill_rows(query, grade, levels, scales, rows) }
+    }
+    #[cfg(not(target_arch = "aarch64"))]
     super::portable::fill_rows(query, grade, levels, scales, rows);
 }
 
 /// For each lane the index of the centroid with the highest `lane score - half_norm / lane scale`, that is the nearest one,
 /// by the coarse grade; the lowest index among equals.
 pub(crate) fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_norms: &[f32], found: &mut [u32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if super::vnni::is_present() {
+            // SAFETY: it was just found to be present.
+            return unsafe { super::vnni::nearest(query, levels, scales, half_norms, found) };
+        }
+        if super::avx2::is_present() {
+            // SAFETY: it was just found to be present.
+            return unsafe { super::avx2::nearest(query, levels, scales, half_norms, found) };
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        // SAFETY: NEON belongs to every aarch64 machine.
+        unsafe { super::neon::nearest(query, levels, scales, half_norms, found) }
+    }
+    #[cfg(not(target_arch = "aarch64"))]
     super::portable::nearest(query, levels, scales, half_norms, found);
 }

@@ -7,13 +7,21 @@
 //! This folder is the only place with `unsafe`: calling code compiled for instructions whose presence was just checked,
 //! and viewing bytes as f16.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod dot;
 pub(crate) mod lanes;
 pub(crate) mod levels;
 mod maxsim;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 #[cfg(test)]
 mod tests;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 pub(crate) use lanes::{Grade, QueryLanes, Rows, Tokens};
 pub(crate) use levels::{Depth, Planes};

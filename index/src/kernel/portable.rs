@@ -54,7 +54,7 @@ pub(super) fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_no
     for (index, levels) in levels.chunks_exact(level_width(query.dim())).enumerate() {
         lane_scores(query, Grade::Coarse, levels, scales[index], &mut scores);
         for lane in 0..query.tokens() {
-            let score = scores[lane] - half_norms[index] / query.scales()[lane];
+            let score = scores[lane] + -half_norms[index] * query.inverse_scales()[lane];
             if score > best[lane] {
                 (best[lane], found[lane]) = (score, index as u32);
             }
