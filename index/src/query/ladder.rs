@@ -287,12 +287,12 @@ impl<'a> Ladder<'a> {
         }
         let probe_bound = |probe: &BlockProbe<'_>, score: f32| {
             let calibration = probe.block.codebook.calibration;
-            calibration.correct(score + lengths * probe.radius() * ROUNDING, lengths)
+            calibration.correct(score + lengths * probe.block.radius * ROUNDING, lengths)
         };
-        for page in &self.by_centroids {
-            bound = bound.max(probe_bound(&self.probes[page.probe as usize], page.score));
-        }
-        for probe in &self.probes {
+        for (at, probe) in (0u32..).zip(&self.probes) {
+            if let Some(best) = self.by_centroids.iter().rev().find(|page| page.probe == at) {
+                bound = bound.max(probe_bound(probe, best.score));
+            }
             if let Some((score, _)) = probe.waiting.last() {
                 // Lists that were not looked up may give what the last one gave.
                 bound = bound.max(probe_bound(probe, *score));

@@ -186,12 +186,6 @@ impl<'a> BlockProbe<'a> {
         self.rows.base + self.rows.step * sum as f32
     }
 
-    /// The longest residual of any page of the block.
-    pub fn radius(&self) -> f32 {
-        let pages = &self.pages.table.pages;
-        self.block.pages.iter().map(|page| pages[*page as usize].radius.to_f32()).fold(0.0, f32::max)
-    }
-
     /// The eligible pages that no list named, which from now on count as touched.
     pub fn take_untouched(&mut self) -> Vec<u32> {
         self.untouched = 0;

@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 use tantivy::directory::OwnedBytes;
 
 use crate::bytes::{ByteReader, Malformed};
+use super::PageEntry;
 use crate::codes::{Codebook, Group};
 
 /// A codebook and the lists of its pages. Pages are named by their place in the block.
@@ -18,6 +19,8 @@ pub(crate) struct Block {
     centroids: OwnedBytes,
     more: OwnedBytes,
     lists: Vec<RoaringBitmap>,
+    /// The longest residual of any page.
+    pub radius: f32,
 }
 
 impl Block {
@@ -50,8 +53,8 @@ impl Block {
         (groups as u64, inverted)
     }
 
-    /// Reads a block; `pages` are those of the table that name it, `tokens` how many each of them has.
-    pub fn decode(mut bytes: OwnedBytes, pages: Vec<u32>, tokens: impl Fn(u32) -> u16) -> Result<Self, Malformed> {
+    /// Reads a block; `pages` are those of the table that name it, `entry` gives them.
+    pub fn decode(mut bytes: OwnedBytes, pages: Vec<u32>, entry: impl Fn(u32) -> PageEntry) -> Result<Self, Malformed> {
         let codebook = Arc::new(Codebook::decode(&mut bytes)?);
         let mut reader = ByteReader(bytes.as_slice());
         if reader.u32()? as usize != pages.len() {
@@ -75,7 +78,8 @@ impl Block {
             if list.max().is_some_and(|page| page as usize >= pages.len()) { Err(Malformed) } else { Ok(list) }
         };
         let lists = (0..codebook.len()).map(|_| list(&mut reader)).collect::<Result<Vec<_>, _>>()?;
-        let block = Self { codebook, pages, starts, centroids, more, lists };
+        let radius = pages.iter().map(|page| entry(*page).radius.to_f32()).fold(0.0, f32::max);
+        let block = Self { codebook, pages, starts, centroids, more, lists, radius };
         for (place, page) in block.pages.iter().enumerate() {
             let mut count = 0;
             for group in block.groups(place) {
@@ -84,7 +88,7 @@ impl Block {
                 }
                 count += u32::from(group.more) + 1;
             }
-            if count != u32::from(tokens(*page)) {
+            if count != u32::from(entry(*page).tokens) {
                 return Err(Malformed);
             }
         }

@@ -92,7 +92,7 @@ impl SegmentFile {
             if checksum(&hasher) != place.checksum {
                 return Err(damaged("the checksum of a codebook or its lists does not match"));
             }
-            let block = Block::decode(bytes, pages, |page| table.pages[page as usize].tokens);
+            let block = Block::decode(bytes, pages, |page| table.pages[page as usize]);
             let block = block.map_err(|Malformed| damaged("a codebook or its lists are malformed"))?;
             if block.codebook.dim() != table.dim {
                 return Err(damaged("a codebook has another dimension than its field"));
