@@ -16,7 +16,7 @@ use crate::codes::CurrentCodebooks;
 use crate::options::{LateField, late_fields};
 use crate::plugin::{LateInteractionPlugin, component, open_segment_file};
 use crate::rows::{RowCounter, row_field, with_row_field};
-use crate::segment::{EXTENSION, SegmentFile};
+use crate::segment::{Block, Coding, EXTENSION, SegmentFile};
 use crate::value::encode_value;
 use crate::{
     Error, Fingerprint, LateInteractionQuery, MultiVector, Origin, PageLayout, PageVectors, QueryVectors, UnitLength,
@@ -245,6 +245,18 @@ impl LateInteraction {
         Ok(files.iter().zip(searcher.segment_readers()).map(|(file, reader)| summary(file, reader)).collect())
     }
 
+    /// Lets the next large segment that is written or merged train a new codebook for `field`: after the pages have changed
+    /// in kind, or to describe all of them by one. Pages in 8 bits, in f16, or with an f16 copy get new codes when they are
+    /// merged; pages in 4 or 2 bits alone keep theirs, as coarse codes would lose again what they lost once.
+    ///
+    /// # Errors
+    /// The handle serves no index, or `field` is no late-interaction field.
+    pub fn retrain(&self, field: Field) -> Result<(), Error> {
+        self.served()?.late_field(field)?;
+        self.shared.codebooks.retrain(field);
+        Ok(())
+    }
+
     /// Reads the vectors of all segments of a searcher and compares their checksums.
     ///
     /// # Errors
@@ -343,8 +355,52 @@ pub struct FieldSummary {
     pub tokens: u64,
     /// Bytes of their vectors.
     pub vector_bytes: u64,
+    /// Whether an f16 copy stands beside codes.
+    pub keeps_f16: bool,
+    /// Pages without a codebook.
+    pub direct_pages: u64,
+    /// The codebooks that pages are described by.
+    pub codebooks: Vec<CodebookSummary>,
     /// The models of the pages.
     pub origins: Vec<Origin>,
+}
+
+/// A codebook of a segment and the lists of its pages.
+#[derive(Clone, Debug)]
+pub struct CodebookSummary {
+    /// The same in all segments that share it.
+    pub id: String,
+    /// Number of centroids.
+    pub centroids: u64,
+    /// Seconds since 1970 when it was trained.
+    pub created: u64,
+    /// Tokens that it was trained for.
+    pub trained_tokens: u64,
+    /// Pages that it describes.
+    pub pages: u64,
+    /// Distinct centroids of all pages, summed.
+    pub page_centroids: u64,
+    /// Bytes of the centroids.
+    pub centroid_bytes: u64,
+    /// Bytes of the centroids of each page.
+    pub group_bytes: u64,
+    /// Bytes of the inverted lists.
+    pub list_bytes: u64,
+}
+
+fn codebook_summary(block: &Block) -> CodebookSummary {
+    let (group_bytes, list_bytes) = block.list_bytes();
+    CodebookSummary {
+        id: block.codebook.id().iter().map(|byte| format!("{byte:02x}")).collect(),
+        centroids: block.codebook.len() as u64,
+        created: block.codebook.created,
+        trained_tokens: block.codebook.trained_tokens,
+        pages: block.pages.len() as u64,
+        page_centroids: block.num_groups(),
+        centroid_bytes: block.codebook.num_bytes() as u64,
+        group_bytes,
+        list_bytes,
+    }
 }
 
 fn summary(file: &SegmentFile, reader: &SegmentReader) -> SegmentSummary {
@@ -355,6 +411,9 @@ fn summary(file: &SegmentFile, reader: &SegmentReader) -> SegmentSummary {
         pages: table.pages.len() as u64,
         tokens: table.pages.iter().map(|page| u64::from(page.tokens)).sum(),
         vector_bytes: table.pages.iter().map(|page| table.vector_bytes(page) as u64).sum(),
+        keeps_f16: table.keeps_f16,
+        direct_pages: table.pages.iter().filter(|page| page.coding == Coding::Direct).count() as u64,
+        codebooks: file.blocks(Field::from_field_id(table.field_id)).iter().map(codebook_summary).collect(),
         origins: table.origins.clone(),
     });
     SegmentSummary {

@@ -55,7 +55,7 @@ mod vectors;
 
 pub use error::Error;
 pub use fingerprint::{Fingerprint, Origin};
-pub use handle::{FieldSummary, LateInteraction, SegmentSummary};
+pub use handle::{CodebookSummary, FieldSummary, LateInteraction, SegmentSummary};
 pub use layout::{PageLayout, PatchBox};
 pub use options::{LateInteractionOptions, Precision, TYPE_NAME};
 pub use query::{Effort, LateInteractionQuery, PageExplanation, PageHit, SearchReport, SearchWork, TokenMatch};

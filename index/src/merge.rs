@@ -8,7 +8,7 @@ use tantivy::DocId;
 
 use crate::Error;
 use crate::codes::{
-    CODEBOOK_TOKENS, CodedPage, Codebook, CurrentCodebooks, Group, OUTGROWN, PageEncoder, sample_tokens, train,
+    CODEBOOK_TOKENS, Codebook, CodedPage, CurrentCodebooks, Group, OUTGROWN, PageEncoder, sample_tokens, train,
 };
 use crate::kernel::Depth;
 use crate::options::LateField;

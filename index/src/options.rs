@@ -131,8 +131,7 @@ impl LateInteractionOptions {
     /// The parameters for [`SchemaBuilder::add_custom_field`] under [`TYPE_NAME`].
     pub fn to_params(&self) -> serde_json::Value {
         let version = if self.precision == Precision::F16 { F16_OPTIONS_VERSION } else { OPTIONS_VERSION };
-        let stored =
-            StoredOptions { version, dim: self.dim, precision: self.precision, keep_f16: self.keeps_f16() };
+        let stored = StoredOptions { version, dim: self.dim, precision: self.precision, keep_f16: self.keeps_f16() };
         serde_json::json!(stored)
     }
 

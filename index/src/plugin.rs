@@ -69,7 +69,9 @@ impl SegmentPlugin for LateInteractionPlugin {
         let mut target = SegmentFileWriter::create(segment.open_write(component())?, &fields)?;
         let order = merged_order(&context)?;
         for (at, field) in fields.iter().enumerate() {
-            FieldMerge::new(field, &sources, &order, &self.codebooks).write(at, &mut target).map_err(TantivyError::from)?;
+            FieldMerge::new(field, &sources, &order, &self.codebooks)
+                .write(at, &mut target)
+                .map_err(TantivyError::from)?;
         }
         target.finish(Some)?;
         Ok(())

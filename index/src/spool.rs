@@ -12,7 +12,7 @@ use tempfile::SpooledTempFile;
 
 use crate::Origin;
 use crate::codes::{
-    CODEBOOK_TOKENS, CodedPage, Codebook, CurrentCodebooks, PageEncoder, encode_direct, sample_tokens, train,
+    CODEBOOK_TOKENS, Codebook, CodedPage, CurrentCodebooks, PageEncoder, encode_direct, sample_tokens, train,
 };
 use crate::options::LateField;
 use crate::segment::{Coding, EncodedPage, SegmentFileWriter};

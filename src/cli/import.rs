@@ -39,8 +39,7 @@ pub struct Arguments {
 
 /// The precision of `--bits`.
 pub fn precision(bits: u32) -> anyhow::Result<Precision> {
-    Precision::from_bits(bits)
-        .map_err(|_| super::wrong_usage(format!("--bits takes 16, 8, 4 or 2, received {bits}")))
+    Precision::from_bits(bits).map_err(|_| super::wrong_usage(format!("--bits takes 16, 8, 4 or 2, received {bits}")))
 }
 
 pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {

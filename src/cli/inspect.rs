@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use colqwen_index::PageIndex;
+use colqwen_index::field::CodebookSummary;
 use colqwen_index::page_index::Inspection;
 
 /// Show what an index holds: pages, tokens, bytes, precision, models, segments.
@@ -50,6 +52,29 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
                 "  {}: {pages} pages, {tokens} tokens, {bits} bits, {per_token:.1} bytes per token",
                 field.field
             )?;
+            if field.direct_pages > 0 {
+                writeln!(out, "  {} pages without a codebook, scanned", field.direct_pages)?;
+            }
+            for codebook in &field.codebooks {
+                let (per_token, tokens) =
+                    (|bytes: u64| bytes as f64 / field.tokens.max(1) as f64, codebook.trained_tokens);
+                writeln!(
+                    out,
+                    "  codebook {}: {} centroids trained for {tokens} tokens {} days ago, {} pages with {:.1} centroids each",
+                    &codebook.id[..8],
+                    codebook.centroids,
+                    age_in_days(codebook.created),
+                    codebook.pages,
+                    codebook.page_centroids as f64 / codebook.pages.max(1) as f64,
+                )?;
+                writeln!(
+                    out,
+                    "    bytes per token: centroids {:.2}, centroids of pages {:.2}, inverted lists {:.2}",
+                    per_token(codebook.centroid_bytes),
+                    per_token(codebook.group_bytes),
+                    per_token(codebook.list_bytes),
+                )?;
+            }
             writeln!(
                 out,
                 "  pages of model {}",
@@ -61,6 +86,25 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         writeln!(out, "all checksums match")?;
     }
     Ok(())
+}
+
+fn age_in_days(created: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    now.saturating_sub(created) / (24 * 60 * 60)
+}
+
+fn codebook_json(codebook: &CodebookSummary) -> serde_json::Value {
+    serde_json::json!({
+        "id": codebook.id,
+        "centroids": codebook.centroids,
+        "created": codebook.created,
+        "trained_tokens": codebook.trained_tokens,
+        "pages": codebook.pages,
+        "page_centroids": codebook.page_centroids,
+        "centroid_bytes": codebook.centroid_bytes,
+        "group_bytes": codebook.group_bytes,
+        "list_bytes": codebook.list_bytes,
+    })
 }
 
 fn json(inspection: &Inspection, verified: bool) -> serde_json::Value {
@@ -79,6 +123,9 @@ fn json(inspection: &Inspection, verified: bool) -> serde_json::Value {
                         "pages": field.pages,
                         "tokens": field.tokens,
                         "vector_bytes": field.vector_bytes,
+                        "keeps_f16": field.keeps_f16,
+                        "direct_pages": field.direct_pages,
+                        "codebooks": field.codebooks.iter().map(codebook_json).collect::<Vec<_>>(),
                         "models": field.origins.iter().map(ToString::to_string).collect::<Vec<_>>(),
                     })
                 })

@@ -11,6 +11,7 @@ mod inspect;
 mod interrupt;
 #[cfg(feature = "encode")]
 mod model;
+mod optimize;
 mod progress;
 mod results;
 mod search;
@@ -46,6 +47,7 @@ enum Command {
     #[cfg(feature = "encode")]
     Encode(encode::Arguments),
     Inspect(inspect::Arguments),
+    Optimize(optimize::Arguments),
     Delete(delete::Arguments),
 }
 
@@ -78,6 +80,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "encode")]
         Command::Encode(arguments) => encode::run(arguments, quiet),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Optimize(arguments) => optimize::run(arguments, quiet),
         Command::Delete(arguments) => delete::run(arguments, quiet),
     };
     match outcome {

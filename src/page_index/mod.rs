@@ -11,6 +11,7 @@ mod export;
 pub(crate) mod fields;
 mod import;
 mod inspect;
+mod optimize;
 mod pointer;
 mod search;
 mod writer;
@@ -26,11 +27,11 @@ use tantivy::{Index, IndexReader, Searcher};
 
 use crate::Error;
 
+pub use colqwen_index_field::Effort;
 pub use fields::PageFields;
 pub use import::ImportReport;
 pub use inspect::{Inspection, StoredPage};
 pub use pointer::RecordedModel;
-pub use colqwen_index_field::Effort;
 pub use search::{Answer, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
 pub use writer::PageIndexWriter;
 
@@ -83,9 +84,8 @@ impl PageIndex {
         }
         let pointer =
             Pointer { generation: 1, dim: options.dim, model: options.model.clone(), columns: options.further.clone() };
-        let field_options = LateInteractionOptions::new(options.dim)
-            .with_precision(options.precision)
-            .with_f16_kept(options.keep_f16);
+        let field_options =
+            LateInteractionOptions::new(options.dim).with_precision(options.precision).with_f16_kept(options.keep_f16);
         let (schema, fields) = PageFields::create(&field_options, &options.further)?;
         let generation = generation_folder(folder, pointer.generation);
         // Without a pointer a generation is what an interrupted creation left behind.

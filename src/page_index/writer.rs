@@ -3,6 +3,7 @@
 use colqwen_index_ingest::embeddings::PageRecord;
 use serde::{Deserialize, Serialize};
 use tantivy::directory::error::LockError;
+use tantivy::index::SegmentId;
 use tantivy::{IndexWriter, TantivyError};
 
 use super::{PageFields, PageIndex};
@@ -35,10 +36,11 @@ impl PageIndex {
     /// # Errors
     /// Another process or writer has it open.
     pub fn writer(&self) -> Result<PageIndexWriter, Error> {
-        let writer = self.index.writer_with_num_threads(WRITER_THREADS, WRITER_MEMORY).map_err(|error| match error {
-            TantivyError::LockFailure(LockError::LockBusy, _) => Error::Busy { path: self.folder.clone() },
-            error => error.into(),
-        })?;
+        let writer =
+            self.index.writer_with_num_threads(WRITER_THREADS, WRITER_MEMORY).map_err(|error| match error {
+                TantivyError::LockFailure(LockError::LockBusy, _) => Error::Busy { path: self.folder.clone() },
+                error => error.into(),
+            })?;
         let last_part = self.last_part()?;
         Ok(PageIndexWriter { writer, handle: self.handle.clone(), fields: self.fields.clone(), last_part })
     }
@@ -98,6 +100,17 @@ impl PageIndexWriter {
     pub fn rollback(&mut self) -> Result<(), Error> {
         self.handle.rollback(&mut self.writer)?;
         Ok(())
+    }
+
+    /// Merges the segments into one and closes the writer.
+    ///
+    /// # Errors
+    /// The merge failed; the last commit stands.
+    pub(crate) fn merge_all(mut self, segments: &[SegmentId]) -> Result<(), Error> {
+        if !segments.is_empty() {
+            self.writer.merge(segments).wait()?;
+        }
+        self.finish()
     }
 
     /// Waits for merges that run in the background, then closes the writer.

@@ -45,7 +45,8 @@ fn make(folder: &Path) -> (Vec<PageRecord>, Vec<QueryRecord>) {
     let queries: Vec<QueryRecord> = (0..25).map(query).collect();
     write_pages(&folder.join("pages.parquet"), PageFileOptions::new(DIM), &pages);
     write_queries(&folder.join("queries.parquet"), QueryFileOptions::new(DIM), &queries);
-    cli!("import", "--embeddings", folder.join("pages.parquet"), "--index", folder.join("index")).done();
+    cli!("import", "--bits", "16", "--embeddings", folder.join("pages.parquet"), "--index", folder.join("index"))
+        .done();
     // As the index stores them: rounded to f16.
     let pages = PageReader::open(folder.join("pages.parquet")).unwrap().map(Result::unwrap).collect();
     (pages, queries)
@@ -118,7 +119,24 @@ fn stats_are_one_json_object() {
     let figures: Value = serde_json::from_str(&std::fs::read_to_string(&stats).unwrap()).unwrap();
     assert_eq!(
         keys(&figures),
-        ["cpu_ms_per_query", "effort", "p50_ms", "p99_ms", "precision", "queries", "rounds", "threads"]
+        [
+            "centroid_pages",
+            "coarse_pages",
+            "cpu_ms_per_query",
+            "effort",
+            "eligible",
+            "expected_recall",
+            "full_pages",
+            "p50_ms",
+            "p99_ms",
+            "postings",
+            "precision",
+            "proven",
+            "queries",
+            "rounds",
+            "threads",
+            "tokens"
+        ]
     );
     assert_eq!((&figures["queries"], &figures["threads"]), (&25.into(), &1.into()));
     assert_eq!((&figures["effort"], &figures["precision"]), (&"exact".into(), &"f16".into()));

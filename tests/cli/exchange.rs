@@ -29,10 +29,10 @@ fn batch(index: &Path, queries: &Path) -> Vec<Found> {
 fn an_exported_index_is_the_same_when_imported() {
     let temporary = tempfile::tempdir().unwrap();
     let path = |name: &str| temporary.path().join(name);
-    cli!("index", samples(), "--index", path("one")).done();
+    cli!("index", "--bits", "16", samples(), "--index", path("one")).done();
     let exported = cli!("export", "--index", path("one"), "--embeddings", path("pages.parquet")).done();
     assert!(exported.out.is_empty() && exported.err.contains("9 pages exported"), "{}", exported.err);
-    let imported = cli!("import", "--embeddings", path("pages.parquet"), "--index", path("two")).done();
+    let imported = cli!("import", "--bits", "16", "--embeddings", path("pages.parquet"), "--index", path("two")).done();
     assert!(imported.out.is_empty() && imported.err.contains("9 pages with"), "{}", imported.err);
     assert_same(&path("two"), &path("one"));
 
@@ -64,7 +64,7 @@ fn an_exported_index_is_the_same_when_imported() {
     let error = cli!("search", path("two"), "sheep").refused(1);
     assert!(error.contains("--model"), "{error}");
     // It is the index of the builtin model all the same, and files go on into it.
-    assert_eq!(cli!("index", samples(), "--index", path("two")).done().report().encoded, 0);
+    assert_eq!(cli!("index", "--bits", "16", samples(), "--index", path("two")).done().report().encoded, 0);
     cli!("search", path("two"), "sheep").done();
 }
 
@@ -77,7 +77,8 @@ fn importing_again_replaces_and_adds() {
     let (a1, a2, other_a1, b1) = (page("a", 1), page("a", 2), page("a", 1), page("b", 1));
     write_pages(&path("one.parquet"), PageFileOptions::new(16), &[a1, a2.clone()]);
     write_pages(&path("two.parquet"), PageFileOptions::new(16), &[other_a1, b1]);
-    cli!("import", "--embeddings", path("one.parquet"), path("two.parquet"), "--index", path("index")).done();
+    cli!("import", "--bits", "16", "--embeddings", path("one.parquet"), path("two.parquet"), "--index", path("index"))
+        .done();
     let stored = pages(&path("index"));
     let keys: Vec<_> = stored.iter().map(|page| (page.doc_id.as_str(), page.page)).collect();
     assert_eq!(keys, [("a", 1), ("a", 2), ("b", 1)]);
@@ -100,8 +101,9 @@ fn files_that_do_not_fit_the_index_are_refused_whole() {
     file("unknown.parquet", 16, Origin::Unknown);
     file("narrow.parquet", 8, model(1));
     file("foreign.parquet", 16, model(2));
-    let import =
-        |name: &str| cli!("import", "--embeddings", path("good.parquet"), path(name), "--index", path("index"));
+    let import = |name: &str| {
+        cli!("import", "--bits", "16", "--embeddings", path("good.parquet"), path(name), "--index", path("index"))
+    };
     // Nothing of a first import is left behind that is refused.
     for name in ["narrow.parquet", "foreign.parquet"] {
         let error = import(name).refused(1);
@@ -130,9 +132,11 @@ fn vectors_of_another_length_are_refused_unless_normalised() {
         PageFileOptions::new(2),
         &[PageRecord::new("a", 1, PageVectors::new(long.unwrap()))],
     );
-    let error = cli!("import", "--embeddings", path("long.parquet"), "--index", path("index")).refused(1);
+    let error =
+        cli!("import", "--bits", "16", "--embeddings", path("long.parquet"), "--index", path("index")).refused(1);
     assert!(error.contains("long.parquet") && error.contains("row 0"), "{error}");
-    cli!("import", "--embeddings", path("long.parquet"), "--index", path("index"), "--normalize").done();
+    cli!("import", "--bits", "16", "--embeddings", path("long.parquet"), "--index", path("index"), "--normalize")
+        .done();
     let stored = pages(&path("index"));
     let [x, y] = stored[0].vectors.vectors.values() else { panic!("two values") };
     assert!((x - 0.6).abs() < 1e-3 && (y - 0.8).abs() < 1e-3, "{x} {y}");
@@ -157,7 +161,7 @@ fn page_images_give_rows_in_order() {
     }
     let metadata = PageReader::open(&out).unwrap().metadata().clone();
     assert_eq!((metadata.precision.as_deref(), metadata.dim), (Some("f32"), Some(128)));
-    cli!("import", "--embeddings", &out, "--index", path("index")).done();
+    cli!("import", "--bits", "16", "--embeddings", &out, "--index", path("index")).done();
     assert_eq!(pages(&path("index")).len(), 2);
 
     // Each page of a PDF is a row, as f16 unless asked otherwise, the same as `index` makes them.

@@ -76,7 +76,8 @@ fn make(folder: &Path) {
     let vectors = QueryVectors::new(Numbers(4).vectors(2, DIM));
     let query = QueryRecord { query_id: "0".to_owned(), text: None, vectors };
     write_queries(&folder.join("queries.parquet"), QueryFileOptions::new(DIM), &[query]);
-    cli!("import", "--embeddings", folder.join("pages.parquet"), "--index", folder.join("index")).done();
+    cli!("import", "--bits", "16", "--embeddings", folder.join("pages.parquet"), "--index", folder.join("index"))
+        .done();
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn every_kind_of_column_is_exported_as_it_came() {
     for (page, made) in pages(&index).iter().zip(records()) {
         assert_eq!((&page.doc_id, &page.further), (&made.doc_id, &made.further));
     }
-    cli!("import", "--embeddings", &out, "--index", temporary.path().join("again")).done();
+    cli!("import", "--bits", "16", "--embeddings", &out, "--index", temporary.path().join("again")).done();
     assert_same(&temporary.path().join("again"), &index);
 }
 
@@ -144,7 +145,8 @@ fn columns_that_the_index_has_not_or_has_otherwise_are_refused_by_name() {
         let file = temporary.path().join("other.parquet");
         let options = PageFileOptions { further: vec![column.clone()], ..PageFileOptions::new(DIM) };
         write_pages(&file, options, &[PageRecord::new("d", 1, PageVectors::new(Numbers(5).vectors(1, DIM)))]);
-        let error = cli!("import", "--embeddings", file, "--index", temporary.path().join("index")).refused(1);
+        let error =
+            cli!("import", "--bits", "16", "--embeddings", file, "--index", temporary.path().join("index")).refused(1);
         assert!(error.contains(&format!("{:?}", column.name)) && error.contains(says), "{error}");
     }
     assert_eq!(pages(&temporary.path().join("index")), before);
@@ -155,7 +157,7 @@ fn columns_that_the_index_has_not_or_has_otherwise_are_refused_by_name() {
         PageFileOptions::new(DIM),
         &[PageRecord::new("d", 1, PageVectors::new(Numbers(5).vectors(1, DIM)))],
     );
-    cli!("import", "--embeddings", file, "--index", temporary.path().join("index")).done();
+    cli!("import", "--bits", "16", "--embeddings", file, "--index", temporary.path().join("index")).done();
     assert_eq!(pages(&temporary.path().join("index")).len(), 4);
 }
 
@@ -168,6 +170,7 @@ fn a_time_that_the_index_cannot_hold_is_refused_and_not_bent() {
     // The last day of the year 9999, which stands for "never" in many tables.
     page.further = vec![("until".to_owned(), Value::TimestampMicros(253_402_214_400_000_000))];
     write_pages(&file, PageFileOptions { further: vec![column], ..PageFileOptions::new(DIM) }, &[page]);
-    let error = cli!("import", "--embeddings", &file, "--index", temporary.path().join("index")).refused(1);
+    let error =
+        cli!("import", "--bits", "16", "--embeddings", &file, "--index", temporary.path().join("index")).refused(1);
     assert!(error.contains("until") && error.contains("2262"), "{error}");
 }

@@ -113,7 +113,13 @@ impl Line {
     #[track_caller]
     fn parse(text: &str) -> Self {
         let line: Value = serde_json::from_str(text).unwrap();
-        assert_eq!(keys(&line), ["hits", "query_id"], "{text}");
+        if line.get("proven").is_some() {
+            assert_eq!(keys(&line), ["bits", "expected_recall", "hits", "proven", "query_id"], "{text}");
+            let (proven, found) = (line["proven"].as_u64().unwrap(), line["hits"].as_array().unwrap().len() as u64);
+            assert!(proven <= found && (0.0..=1.0).contains(&line["expected_recall"].as_f64().unwrap()), "{text}");
+        } else {
+            assert_eq!(keys(&line), ["hits", "query_id"], "{text}");
+        }
         let hit = |hit: &Value| {
             assert_eq!(keys(hit), ["doc_id", "page", "score"], "{text}");
             JsonHit {

@@ -52,7 +52,8 @@ pub(super) fn fit(sample: &[Vec<f32>], encoder: &PageEncoder<'_>) -> Calibration
     let dim = encoder.codebook().dim();
     let step = sample.len().div_ceil(PAGES);
     let pages: Vec<&Vec<f32>> = sample.iter().step_by(step).collect();
-    let decoded: Vec<Vec<f32>> = pages.par_iter().map(|page| CodedPage::values(&encoder.encode(page), encoder)).collect();
+    let decoded: Vec<Vec<f32>> =
+        pages.par_iter().map(|page| CodedPage::values(&encoder.encode(page), encoder)).collect();
     let pairs = |at: usize| {
         let mut random = Random(at as u64);
         let (mut own, mut others) = (Vec::new(), Vec::new());

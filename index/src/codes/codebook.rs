@@ -93,19 +93,9 @@ impl Codebook {
         self.dim
     }
 
-    /// What one level of each centroid is worth.
-    pub fn scales(&self) -> &[f32] {
-        &self.scales
-    }
-
     /// The length of the longest centroid.
     pub fn longest(&self) -> f32 {
         (2.0 * self.half_norms.iter().copied().fold(0.0, f32::max)).sqrt()
-    }
-
-    /// `centroids x width` level bytes.
-    pub fn levels(&self) -> &[u8] {
-        &self.levels
     }
 
     /// Writes one centroid's `dim` values.

@@ -67,9 +67,7 @@ impl<'a> CodedRecord<'a> {
     pub fn scales(&self, scales: &mut Vec<f32>) {
         let unit = 1.0 / self.depth.unit();
         scales.clear();
-        scales.extend(
-            self.scales.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32() * unit),
-        );
+        scales.extend(self.scales.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32() * unit));
     }
 
     /// Levels of all tokens, `tokens x width`.

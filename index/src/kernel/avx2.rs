@@ -100,13 +100,7 @@ pub(super) unsafe fn fill_rows(query: &QueryLanes, grade: Grade, levels: &[u8], 
 /// # Safety
 /// [`is_present`] was true.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn nearest(
-    query: &QueryLanes,
-    levels: &[u8],
-    scales: &[f32],
-    half_norms: &[f32],
-    found: &mut [u32],
-) {
+pub(super) unsafe fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_norms: &[f32], found: &mut [u32]) {
     // SAFETY: compiled for what the caller has found.
     unsafe { tile::nearest::<Avx2>(query, levels, scales, half_norms, found) }
 }

@@ -157,12 +157,6 @@ pub(crate) fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, b
             return unsafe { super::avx2::raise_best(query, grade, tokens, best) };
         }
     }
-    #[cfg(target_arch = "aarch64")]
-    {
-        // SAFETY: NEON belongs to every aarch64 machine.
-        unsafe { super::neon::raise_best(query, grade, tokens, best) }
-    }
-    #[cfg(not(target_arch = "aarch64"))]
     super::portable::raise_best(query, grade, tokens, best);
 }
 
@@ -179,12 +173,6 @@ pub(crate) fn fill_rows(query: &QueryLanes, grade: Grade, levels: &[u8], scales:
             return unsafe { super::avx2::fill_rows(query, grade, levels, scales, rows) };
         }
     }
-    #[cfg(target_arch = "aarch64")]
-    {
-        // SAFETY: NEON belongs to every aarch64 machine.
-        unsafe { super::neon::fill_rows(query, grade, levels, scales, rows) }
-    }
-    #[cfg(not(target_arch = "aarch64"))]
     super::portable::fill_rows(query, grade, levels, scales, rows);
 }
 
@@ -202,11 +190,5 @@ pub(crate) fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_no
             return unsafe { super::avx2::nearest(query, levels, scales, half_norms, found) };
         }
     }
-    #[cfg(target_arch = "aarch64")]
-    {
-        // SAFETY: NEON belongs to every aarch64 machine.
-        unsafe { super::neon::nearest(query, levels, scales, half_norms, found) }
-    }
-    #[cfg(not(target_arch = "aarch64"))]
     super::portable::nearest(query, levels, scales, half_norms, found);
 }

@@ -1,7 +1,7 @@
 //! The arithmetic of MaxSim, compiled per instruction set and chosen at run time.
 //!
 //! [`MaxSim`] scores f16 pages in f32. [`QueryLanes`] scores quantized tokens in int8: [`levels`] turns stored bit planes
-//! into level bytes, [`lanes`] holds the query and the entry points, `portable`, `avx2`, `vnni` and `neon` the arithmetic,
+//! into level bytes, [`lanes`] holds the query and the entry points, `portable`, `avx2` and `vnni` the arithmetic,
 //! equal in every bit.
 //!
 //! This folder is the only place with `unsafe`: calling code compiled for instructions whose presence was just checked,
@@ -13,12 +13,10 @@ mod dot;
 pub(crate) mod lanes;
 pub(crate) mod levels;
 mod maxsim;
-#[cfg(target_arch = "aarch64")]
-mod neon;
 mod portable;
 #[cfg(test)]
 mod tests;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "x86_64")]
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod vnni;

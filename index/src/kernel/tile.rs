@@ -224,7 +224,9 @@ pub(super) unsafe fn raise_best<M: Machine>(query: &QueryLanes, grade: Grade, to
     assert!(best.len() >= lanes);
     if let Some(rows) = tokens.rows {
         let last = rows.centroids.iter().copied().max().map_or(0, |last| usize::from(last) + 1);
-        assert!(rows.table.len() >= last * lanes && rows.centroids.len() >= tokens.scales.len().min(tokens.levels.len()));
+        assert!(
+            rows.table.len() >= last * lanes && rows.centroids.len() >= tokens.scales.len().min(tokens.levels.len())
+        );
     }
     let mut sink = Best { tokens, lanes, best };
     // SAFETY: lengths were just checked.

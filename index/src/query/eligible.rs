@@ -67,9 +67,7 @@ impl<'a> EligiblePages<'a> {
     /// The places within block `block` of the eligible pages that belong to it; `None` where all are.
     pub fn in_block(&self, block: usize) -> Option<RoaringBitmap> {
         let places = self.places.as_ref()?;
-        let of_block = |place: &u32| {
-            self.table.pages[*place as usize].coding == Coding::Block(block as u8)
-        };
+        let of_block = |place: &u32| self.table.pages[*place as usize].coding == Coding::Block(block as u8);
         let within = |place: u32| self.file.block_of(self.field, place as usize).map(|(_, within)| within as u32);
         Some(places.iter().filter(of_block).filter_map(within).collect())
     }

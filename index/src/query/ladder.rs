@@ -170,9 +170,8 @@ impl<'a> Ladder<'a> {
             _ if waiting == 0 => (0.0, 0),
             None => (f64::INFINITY, waiting),
             Some(prediction) => {
-                let untouched = |probe: &BlockProbe<'_>| {
-                    probe.untouched as f64 * prediction.exceeds(f64::from(probe.floor), limit)
-                };
+                let untouched =
+                    |probe: &BlockProbe<'_>| probe.untouched as f64 * prediction.exceeds(f64::from(probe.floor), limit);
                 let (mut sum, mut likely) = (self.probes.iter().map(untouched).sum::<f64>(), 0);
                 for probe in &self.probes {
                     let scores = probe.waiting.iter().rev().map(|(score, _)| f64::from(*score));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use tantivy::directory::OwnedBytes;
 
-use crate::bytes::{ByteReader, Malformed};
 use super::PageEntry;
+use crate::bytes::{ByteReader, Malformed};
 use crate::codes::{Codebook, Group};
 
 /// A codebook and the lists of its pages. Pages are named by their place in the block.

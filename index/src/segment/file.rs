@@ -8,8 +8,8 @@ use tantivy::directory::{FileSlice, OwnedBytes};
 use tantivy::schema::Field;
 
 use super::{
-    Block, CHECKSUM_LENGTH, Coding, FORMAT_VERSION, FieldTable, HEAD_LENGTH, MAGIC, OLDEST_VERSION, PageEntry, TAIL_LENGTH,
-    checksum,
+    Block, CHECKSUM_LENGTH, Coding, FORMAT_VERSION, FieldTable, HEAD_LENGTH, MAGIC, OLDEST_VERSION, PageEntry,
+    TAIL_LENGTH, checksum,
 };
 use crate::bytes::{ByteReader, Malformed};
 use crate::codes::{CodedRecord, DirectRecord};

@@ -109,7 +109,8 @@ impl FieldTable {
 
     /// Bytes of a page's vectors in the file, the f16 copy included.
     pub fn vector_bytes(&self, page: &PageEntry) -> usize {
-        let copy = if self.keeps_f16 && page.coding != Coding::Half { usize::from(page.tokens) * self.dim * 2 } else { 0 };
+        let copy =
+            if self.keeps_f16 && page.coding != Coding::Half { usize::from(page.tokens) * self.dim * 2 } else { 0 };
         self.code_bytes(page) + copy
     }
 

@@ -10,7 +10,7 @@ use super::block::BlockBuilder;
 use super::table::BlockPlace;
 use super::{Coding, FORMAT_VERSION, FieldTable, HEAD_LENGTH, MAGIC, PAGE_ALIGNMENT, PageEntry, checksum};
 use crate::Origin;
-use crate::codes::{CodedPage, Codebook, Group};
+use crate::codes::{Codebook, CodedPage, Group};
 use crate::options::LateField;
 
 /// The vectors of a page as they go to the file.

@@ -1,5 +1,6 @@
 //! The late-interaction field against a naive oracle, through everything that tantivy does to an index.
 
+mod codes;
 mod composing;
 mod crash;
 mod damage;
