@@ -183,14 +183,14 @@ pub enum Error {
     },
     /// A segment file of another version.
     #[error(
-        "the vectors of segment {segment} have format version {received}, this build reads version {expected}; use the release that wrote it, or index the pages again"
+        "the vectors of segment {segment} have format version {received}, this build reads version 1 to version {expected}; use the release that wrote it, or index the pages again"
     )]
     SegmentVersion {
         /// Segment id.
         segment: String,
         /// Version of the file.
         received: u32,
-        /// Version that this build reads.
+        /// The newest version that this build reads.
         expected: u32,
     },
     /// A segment file that a merge has removed.

@@ -33,6 +33,9 @@ pub enum Mode {
     Hybrid,
 }
 
+/// Pages by falling score.
+type Ranked = Vec<(f32, DocAddress)>;
+
 /// One search.
 #[derive(Clone, Debug, Default)]
 pub struct SearchRequest<'a> {
@@ -57,7 +60,7 @@ pub struct SearchRequest<'a> {
 pub struct Answer {
     /// The hits, best first.
     pub hits: Vec<Hit>,
-    /// How sure the hits by MaxSim are and what finding them took; `None` for [`Mode::Bm25`].
+    /// How sure the hits by MaxSim are and what finding them took; `None` unless the mode is [`Mode::Late`].
     pub late: Option<SearchReport>,
 }
 
@@ -98,9 +101,9 @@ impl PageIndex {
             Mode::Bm25 => (self.by_words(searcher, request, filter, k)?, None),
             Mode::Hybrid => {
                 let depth = k.max(FUSION_DEPTH).min(all);
-                let (late, report) = self.by_vectors(searcher, request, filter, depth)?;
+                let (late, _) = self.by_vectors(searcher, request, filter, depth)?;
                 let words = self.by_words(searcher, request, filter, depth)?;
-                (fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], k), report)
+                (fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], k), None)
             }
         };
         Ok(Answer { hits: self.resolve(searcher, ranked)?, late })
@@ -112,7 +115,7 @@ impl PageIndex {
         request: &SearchRequest<'_>,
         filter: Option<&dyn Query>,
         k: usize,
-    ) -> Result<(Vec<(f32, DocAddress)>, Option<SearchReport>), Error> {
+    ) -> Result<(Ranked, Option<SearchReport>), Error> {
         let Some(vectors) = &request.vectors else { return Ok((Vec::new(), None)) };
         let mut query = self.handle.query(self.fields.tokens, vectors.clone()).k(k).effort(request.effort);
         if let Some(filter) = filter {

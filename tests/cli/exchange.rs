@@ -167,7 +167,7 @@ fn page_images_give_rows_in_order() {
     // Each page of a PDF is a row, as f16 unless asked otherwise, the same as `index` makes them.
     let pdf = samples().join("pantry-recipes.pdf");
     cli!("encode", "--image", &pdf, "--model", "builtin", "--out", &out).done();
-    cli!("index", &pdf, "--index", path("from-pdf")).done();
+    cli!("index", "--bits", "16", &pdf, "--index", path("from-pdf")).done();
     let rows: Vec<PageRecord> = PageReader::open(&out).unwrap().map(Result::unwrap).collect();
     let indexed = pages(&path("from-pdf"));
     assert_eq!(rows.len(), 2);
