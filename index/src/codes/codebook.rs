@@ -78,7 +78,7 @@ impl Codebook {
     }
 
     /// How many centroids for so many tokens: 4 times the square root, a quarter of PLAID's 16 (Santhanam et al., 2022),
-    /// as each costs bytes; `cargo bench --bench search` (`centroids`) compares.
+    /// as each costs bytes.
     pub fn centroids_for(tokens: u64) -> usize {
         ((4.0 * (tokens as f64).sqrt()) as usize).next_multiple_of(16).clamp(16, MOST_CENTROIDS)
     }

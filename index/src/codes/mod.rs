@@ -23,7 +23,7 @@ pub(crate) use record::{CodedRecord, DirectRecord};
 pub(crate) use train::{sample_tokens, train};
 
 /// Tokens below which a segment carries no codebook: scanning that many costs about as little as a codebook's table does.
-/// Chosen with `cargo bench --bench search` (`stages`).
+/// An estimate, not yet a measured choice.
 pub(crate) const CODEBOOK_TOKENS: u64 = 16_384;
 
 /// How many times more tokens than a codebook was trained on it may serve before it is trained anew: centroids grow with

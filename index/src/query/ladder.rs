@@ -23,7 +23,9 @@ const COARSE_STEP: std::ops::RangeInclusive<usize> = 8..=64;
 /// Pages that are scored in full before anything is known, per hit asked for.
 const FULL_PER_HIT: usize = 2;
 /// What of the loss may stem from pages known by lists only, by centroids only, by coarse codes only.
-const LOSS_SHARES: [f64; 3] = [0.2, 0.6, 0.2];
+const LOSS_SHARES: [f64; 3] = [0.35, 0.45, 0.2];
+/// Pages that a prediction from list scores is learnt from: the best by their lists, all that it has to tell apart.
+const LIST_POINTS: usize = 1024;
 /// What f32 arithmetic may add to a bound.
 const ROUNDING: f32 = 1.0 + 1e-4;
 /// A chance too small to add up to anything.
@@ -219,7 +221,9 @@ impl<'a> Ladder<'a> {
             left -= taken.len();
             for (list_score, page) in taken {
                 let score = probe.centroid_score(page);
-                self.list_to_centroids.push((f64::from(list_score), f64::from(score)));
+                if self.list_to_centroids.len() < LIST_POINTS {
+                    self.list_to_centroids.push((f64::from(list_score), f64::from(score)));
+                }
                 self.by_centroids.push(CentroidPage { score, probe: at as u32, page });
                 self.work.centroid_pages += 1;
             }
