@@ -1,8 +1,20 @@
 //! Reading little-endian values from bytes that may be damaged.
 
+use half::f16;
+
 /// The bytes end too early or say what cannot be; the caller knows which file or value they belong to.
 #[derive(Debug)]
 pub(crate) struct Malformed;
+
+/// The values of little-endian f16.
+pub(crate) fn halves(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
+    bytes.as_chunks().0.iter().map(|pair| f16::from_le_bytes(*pair).to_f32())
+}
+
+/// Appends values as little-endian f16.
+pub(crate) fn put_halves(values: &[f32], bytes: &mut Vec<u8>) {
+    bytes.extend(values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()));
+}
 
 /// Takes values off the front of a byte slice.
 pub(crate) struct ByteReader<'a>(pub &'a [u8]);

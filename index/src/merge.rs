@@ -7,13 +7,10 @@ use rayon::prelude::*;
 use tantivy::DocId;
 
 use crate::Error;
-use crate::codes::{
-    CODEBOOK_TOKENS, Codebook, CodedPage, CurrentCodebooks, Group, OUTGROWN, PageEncoder, sample_tokens, train,
-};
+use crate::codes::{CODEBOOK_TOKENS, Codebook, CodedPage, CurrentCodebooks, Group, OUTGROWN, PageEncoder};
 use crate::kernel::Depth;
 use crate::options::LateField;
-use crate::segment::{Coding, EncodedPage, FieldTable, PageEntry, SegmentFile, SegmentFileWriter};
-use crate::spool::{encode, now};
+use crate::segment::{EncodedPage, FieldTable, PageEntry, PageHead, SegmentFile, SegmentFileWriter};
 
 /// Codebooks that a segment carries before its pages are coded anew, where they can be.
 const MOST_CODEBOOKS: usize = 4;
@@ -31,6 +28,12 @@ struct MergedPage<'a> {
 impl MergedPage<'_> {
     fn entry(&self) -> &PageEntry {
         &self.table.pages[self.place]
+    }
+
+    fn head<'l>(&self, layout: &'l [u8]) -> PageHead<'l> {
+        let entry = self.entry();
+        let origin = self.table.origins[usize::from(entry.origin)];
+        PageHead { doc: self.doc, tokens: entry.tokens, origin, layout }
     }
 }
 
@@ -69,28 +72,28 @@ impl<'a> FieldMerge<'a> {
 
     /// Appends the merged pages to the segment file as the field at position `at`.
     pub fn write(&self, at: usize, target: &mut SegmentFileWriter) -> Result<(), Error> {
-        let Some(depth) = self.late.options.precision().depth() else {
+        let depth = self.late.options.precision().depth();
+        let plan = depth.map_or(Ok(Plan::Copy), |depth| self.plan(depth))?;
+        let (Some(depth), Plan::Adopt(codebook) | Plan::Recode(codebook)) = (depth, &plan) else {
             return self.pages.iter().try_for_each(|page| self.copy(at, page, target));
-        };
-        let plan = self.plan(depth)?;
-        let codebook = match &plan {
-            Plan::Copy => return self.pages.iter().try_for_each(|page| self.copy(at, page, target)),
-            Plan::Adopt(codebook) | Plan::Recode(codebook) => codebook,
         };
         let coding = target.block(at, codebook)?;
         let encoder = PageEncoder::new(codebook, depth, self.late.options.keeps_f16());
-        let recode = |page: &MergedPage<'_>| {
-            let coded = matches!(page.entry().coding, Coding::Block(_));
-            matches!(plan, Plan::Recode(_)) && self.block_id(page) != Some(codebook.id()) || !coded
+        let stays = |page: &MergedPage<'_>| match page.file.block_of(self.late.field, page.place) {
+            Some((block, _)) => matches!(plan, Plan::Adopt(_)) || block.codebook.id() == codebook.id(),
+            None => false,
         };
         for pages in self.pages.chunks(BATCH_PAGES) {
-            let coded = pages.par_iter().map(|page| match recode(page) {
-                true => Ok(Some(encode(&page.file.values(self.late.field, page.place)?, self.late, Some(&encoder)))),
-                false => Ok(None),
+            let coded = pages.par_iter().map(|page| match stays(page) {
+                true => Ok(None),
+                false => Ok(Some(encoder.encode(&self.values(page)?))),
             });
             for (page, coded) in pages.iter().zip(coded.collect::<Result<Vec<Option<CodedPage>>, Error>>()?) {
                 match coded {
-                    Some(coded) => self.push(at, page, EncodedPage::of(coding, &coded), target)?,
+                    Some(coded) => {
+                        let (_, layout) = page.file.page(page.table, page.entry())?;
+                        target.push(at, &page.head(&layout), &EncodedPage::coded(coding, &coded))?;
+                    }
                     None => self.copy(at, page, target)?,
                 }
             }
@@ -98,8 +101,8 @@ impl<'a> FieldMerge<'a> {
         Ok(())
     }
 
-    fn block_id(&self, page: &MergedPage<'_>) -> Option<[u8; 16]> {
-        page.file.block_of(self.late.field, page.place).map(|(block, _)| block.codebook.id())
+    fn values(&self, page: &MergedPage<'_>) -> Result<Vec<f32>, Error> {
+        page.file.values(self.late.field, page.place)
     }
 
     fn plan(&self, depth: Depth) -> Result<Plan, Error> {
@@ -123,8 +126,9 @@ impl<'a> FieldMerge<'a> {
         let outgrown = largest.is_some_and(|codebook| total / OUTGROWN >= codebook.trained_tokens);
         let stale = outgrown || carried.len() > MOST_CODEBOOKS || self.codebooks.retrains(self.late.field);
         if total >= CODEBOOK_TOKENS && recodable && (carried.is_empty() || stale) {
-            let train = || Ok::<_, Error>(train(&self.sample(total)?, self.late.options.dim(), total, depth, now()));
-            return Ok(Plan::Recode(self.codebooks.for_tokens(self.late.field, total, train)?));
+            let read = |page: usize| self.values(&self.pages[page]);
+            let codebook = self.codebooks.for_pages(self.late, depth, self.pages.len(), total, read)?;
+            return Ok(Plan::Recode(codebook));
         }
         Ok(match largest {
             Some(largest) if without > 0 => Plan::Adopt(largest.clone()),
@@ -132,34 +136,15 @@ impl<'a> FieldMerge<'a> {
         })
     }
 
-    /// Pages spread evenly over all, with enough tokens to train on.
-    fn sample(&self, total: u64) -> Result<Vec<Vec<f32>>, Error> {
-        let count = (self.pages.len() as u64 * sample_tokens(total)).div_ceil(total) as usize;
-        let count = count.clamp(1, self.pages.len());
-        let page = |at: usize| &self.pages[at * self.pages.len() / count];
-        (0..count).map(|at| page(at).file.values(self.late.field, page(at).place)).collect()
-    }
-
     fn copy(&self, at: usize, page: &MergedPage<'_>, target: &mut SegmentFileWriter) -> Result<(), Error> {
-        let (vectors, _) = page.file.page(page.table, page.entry())?;
-        let (coding, groups): (Coding, Vec<Group>) = match page.file.block_of(self.late.field, page.place) {
+        let entry = page.entry();
+        let (vectors, layout) = page.file.page(page.table, entry)?;
+        let (coding, groups): (_, Vec<Group>) = match page.file.block_of(self.late.field, page.place) {
             Some((block, place)) => (target.block(at, &block.codebook)?, block.groups(place).collect()),
-            None => (page.entry().coding, Vec::new()),
+            None => (entry.coding, Vec::new()),
         };
-        let (radius, coarse_error) = (page.entry().radius.to_f32(), page.entry().coarse_error.to_f32());
-        let coded = CodedPage { record: Vec::new(), groups, radius, coarse_error };
-        self.push(at, page, EncodedPage { vectors: &vectors, ..EncodedPage::of(coding, &coded) }, target)
-    }
-
-    fn push(
-        &self,
-        at: usize,
-        page: &MergedPage<'_>,
-        encoded: EncodedPage<'_>,
-        target: &mut SegmentFileWriter,
-    ) -> Result<(), Error> {
-        let (_, layout) = page.file.page(page.table, page.entry())?;
-        let (tokens, origin) = (page.entry().tokens, page.table.origins[usize::from(page.entry().origin)]);
-        Ok(target.push(at, page.doc, &EncodedPage { tokens, origin, layout: &layout, ..encoded })?)
+        let (radius, coarse_error) = (entry.radius.to_f32(), entry.coarse_error.to_f32());
+        let encoded = EncodedPage { coding, vectors: &vectors, groups: &groups, radius, coarse_error };
+        Ok(target.push(at, &page.head(&layout), &encoded)?)
     }
 }

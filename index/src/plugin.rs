@@ -14,13 +14,13 @@ use crate::codes::CurrentCodebooks;
 use crate::merge::FieldMerge;
 use crate::options::{LateField, late_fields};
 use crate::rows::{docs_by_row, row_field};
-use crate::segment::{Coding, EXTENSION, EncodedPage, SegmentFile, SegmentFileWriter};
+use crate::segment::{EXTENSION, EncodedPage, PageHead, SegmentFile, SegmentFileWriter};
 use crate::spool::PageSpool;
 use crate::value::FieldValue;
 use crate::{Error, ROW_FIELD};
 
 /// Keeps late-interaction fields in one file per segment. Registered by [`LateInteraction`](crate::LateInteraction).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LateInteractionPlugin {
     codebooks: Arc<CurrentCodebooks>,
 }
@@ -144,9 +144,11 @@ impl PluginWriter for LateInteractionWriter {
             if std::mem::replace(&mut seen[at], true) {
                 return Err(Error::TwoValues { field: late.name.clone() }.into());
             }
+            let tokens = (value.vectors.len() / (value.dim * 2)) as u16;
+            let head = PageHead { doc, tokens, origin: value.origin, layout: value.layout };
             match spool {
-                Some(spool) => spool.push(doc, &value)?,
-                None => self.file.push(at, doc, &half_page(&value))?,
+                Some(spool) => spool.push(&head, value.vectors)?,
+                None => self.file.push(at, &head, &EncodedPage::half(value.vectors))?,
             }
         }
         if let (Some(row), true) = (row, seen.contains(&true)) {
@@ -180,19 +182,5 @@ impl PluginWriter for LateInteractionWriter {
 
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
-    }
-}
-
-/// A page that is kept as it came.
-fn half_page<'a>(value: &FieldValue<'a>) -> EncodedPage<'a> {
-    EncodedPage {
-        coding: Coding::Half,
-        tokens: (value.vectors.len() / (value.dim * 2)) as u16,
-        origin: value.origin,
-        vectors: value.vectors,
-        layout: value.layout,
-        groups: &[],
-        radius: 0.0,
-        coarse_error: 0.0,
     }
 }

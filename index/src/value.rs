@@ -5,9 +5,7 @@
 //! ```
 //! All integers are little-endian.
 
-use half::f16;
-
-use crate::bytes::{ByteReader, Malformed};
+use crate::bytes::{ByteReader, Malformed, put_halves};
 use crate::{Fingerprint, Origin, PageLayout, PageVectors};
 
 const MAGIC: [u8; 4] = *b"CQV\x01";
@@ -50,7 +48,7 @@ pub(crate) fn encode_value(page: &PageVectors) -> Vec<u8> {
         bytes.extend_from_slice(&(length as u32).to_le_bytes());
     }
     bytes.extend_from_slice(&layout);
-    bytes.extend(vectors.values().iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()));
+    put_halves(vectors.values(), &mut bytes);
     bytes
 }
 
@@ -113,6 +111,8 @@ pub(crate) fn decode_layout(bytes: &[u8], tokens: usize) -> Result<Option<PageLa
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
     use crate::{MultiVector, UnitLength};
 

@@ -20,6 +20,16 @@ pub enum UnitLength {
     Any,
 }
 
+/// The Euclidean length of one token vector.
+pub(crate) fn length(vector: &[f32]) -> f32 {
+    vector.iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+/// The largest magnitude among values.
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, value| most.max(value.abs()))
+}
+
 /// The token embeddings of one page or query: `tokens x dim` values, row by row.
 #[derive(Clone, PartialEq, Debug)]
 pub struct MultiVector {
@@ -47,7 +57,7 @@ impl MultiVector {
             {
                 return Err(Error::NotFinite { token, at, received: vector[at] });
             }
-            let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+            let length = length(vector);
             match unit_length {
                 UnitLength::Require if (length - 1.0).abs() > UNIT_TOLERANCE => {
                     return Err(Error::NotUnitLength { token, received: length });

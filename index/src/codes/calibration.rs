@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::train::Random;
 use super::{CodedPage, PageEncoder};
 use crate::kernel::Depth;
+use crate::vectors::length;
 
 /// Pages that probe the codes.
 const PAGES: usize = 128;
@@ -87,10 +88,9 @@ fn line(own: Option<Pair>, others: Option<Pair>) -> Calibration {
 fn noisy(page: &[f32], dim: usize, random: &mut Random) -> Vec<f32> {
     let token = random.below(page.len() / dim);
     let token = &page[token * dim..][..dim];
-    let length = token.iter().map(|value| value * value).sum::<f32>().sqrt();
-    let noise = length / (dim as f32).sqrt();
+    let noise = length(token) / (dim as f32).sqrt();
     let mut query: Vec<f32> = token.iter().map(|value| value + noise * random.normal()).collect();
-    let length = query.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    let length = length(&query).max(f32::MIN_POSITIVE);
     query.iter_mut().for_each(|value| *value /= length);
     query
 }

@@ -1,11 +1,14 @@
 //! The centroids that the tokens of a segment are described by.
 
+use std::sync::OnceLock;
+
 use tantivy::directory::OwnedBytes;
 
 use super::Calibration;
 use crate::bytes::{ByteReader, Malformed};
 use crate::kernel::levels::{ZERO_LEVEL, level_width};
 use crate::kernel::{Grade, QueryLanes, lanes};
+use crate::vectors::largest;
 
 /// The most centroids: ids are u16.
 const MOST_CENTROIDS: usize = 1 << 16;
@@ -21,7 +24,8 @@ const BATCH: usize = 24;
 /// ```
 #[derive(Clone, Debug)]
 pub(crate) struct Codebook {
-    id: [u8; 16],
+    /// Known once somebody asks: codebooks on their way through training are nobody's.
+    id: OnceLock<[u8; 16]>,
     dim: usize,
     pub trained_tokens: u64,
     pub created: u64,
@@ -38,43 +42,38 @@ impl Codebook {
         let mut scales = Vec::with_capacity(centroids.len() / dim);
         let mut levels = Vec::with_capacity(centroids.len() / dim * width);
         for centroid in centroids.chunks_exact(dim) {
-            let largest = centroid.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            let largest = largest(centroid);
             let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
             scales.push(scale);
             levels.extend(centroid.iter().map(|value| ((value / scale).round() + f32::from(ZERO_LEVEL)) as u8));
             levels.resize(scales.len() * width, ZERO_LEVEL);
         }
-        let calibration = Calibration::NONE;
-        let mut made = Self {
-            id: [0; 16],
+        Self {
+            id: OnceLock::new(),
             dim,
             trained_tokens,
             created,
-            calibration,
+            calibration: Calibration::NONE,
             half_norms: half_norms(&levels, &scales, width),
             scales,
             levels: OwnedBytes::new(levels),
-        };
-        made.identify();
-        made
+        }
     }
 
     /// Sets the correction of scores.
     pub fn with_calibration(mut self, calibration: Calibration) -> Self {
         self.calibration = calibration;
-        self.identify();
+        self.id = OnceLock::new();
         self
     }
 
-    fn identify(&mut self) {
-        let mut bytes = Vec::new();
-        self.encode(&mut bytes);
-        self.id.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
-    }
-
-    /// Codebooks with equal ids are equal.
+    /// Codebooks with equal ids are equal: the first 16 bytes of the BLAKE3 of the encoded codebook.
     pub fn id(&self) -> [u8; 16] {
-        self.id
+        *self.id.get_or_init(|| {
+            let mut bytes = Vec::with_capacity(self.num_bytes());
+            self.encode(&mut bytes);
+            identity(&bytes)
+        })
     }
 
     /// How many centroids for so many tokens: 4 times the square root, a quarter of PLAID's 16 (Santhanam et al., 2022),
@@ -110,7 +109,7 @@ impl Codebook {
     pub fn assign(&self, tokens: &[f32]) -> Vec<u16> {
         let mut nearest = vec![0u32; (tokens.len() / self.dim).next_multiple_of(BATCH)];
         for (batch, found) in tokens.chunks(BATCH * self.dim).zip(nearest.chunks_exact_mut(BATCH)) {
-            let lanes = QueryLanes::new(batch, self.dim);
+            let lanes = QueryLanes::new(batch, self.dim, Grade::Coarse);
             lanes::nearest(&lanes, &self.levels, &self.scales, &self.half_norms, &mut found[..lanes.lanes()]);
         }
         nearest.truncate(tokens.len() / self.dim);
@@ -118,9 +117,10 @@ impl Codebook {
     }
 
     /// The lane scores of all centroids, `centroids x lanes`.
-    pub fn rows(&self, query: &QueryLanes, rows: &mut Vec<f32>) {
-        rows.resize(self.len() * query.lanes(), 0.0);
-        lanes::fill_rows(query, Grade::Refined, &self.levels, &self.scales, rows);
+    pub fn rows(&self, query: &QueryLanes) -> Vec<f32> {
+        let mut rows = vec![0.0; self.len() * query.lanes()];
+        lanes::fill_rows(query, Grade::Refined, &self.levels, &self.scales, &mut rows);
+        rows
     }
 
     /// Bytes in a segment file.
@@ -155,12 +155,17 @@ impl Codebook {
             return Err(Malformed);
         }
         let levels = bytes.slice(start..end);
-        let mut id = [0; 16];
-        id.copy_from_slice(&blake3::hash(&bytes[..end]).as_bytes()[..16]);
+        let id = OnceLock::from(identity(&bytes[..end]));
         bytes.advance(end);
         let half_norms = half_norms(&levels, &scales, level_width(dim));
         Ok(Self { id, dim, trained_tokens, created, calibration, scales, half_norms, levels })
     }
+}
+
+fn identity(encoded: &[u8]) -> [u8; 16] {
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::hash(encoded).as_bytes()[..16]);
+    id
 }
 
 /// Half the squared length of each centroid: what a dot product lacks of a distance.

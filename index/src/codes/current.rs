@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tantivy::schema::Field;
 
+use super::train::{sampled_pages, train};
 use super::{Codebook, OUTGROWN};
+use crate::kernel::Depth;
+use crate::options::LateField;
 
 /// Shared by all writer threads and merges of an index: segments that are flushed in parallel before the first commit
 /// use one codebook, and merging them copies codes.
@@ -45,21 +49,25 @@ impl CurrentCodebooks {
         self.state(field).lock().unwrap_or_else(PoisonError::into_inner).retrain
     }
 
-    /// The current codebook if it fits `tokens` tokens, else one that `train` makes, which others then use too: whoever
-    /// asks meanwhile waits for it.
-    pub fn for_tokens<E>(
+    /// The current codebook if it fits `tokens` tokens, else one trained on some of the `pages` pages that hold them, which
+    /// `read` gives by number. Others then use it too: whoever asks meanwhile waits for it.
+    pub fn for_pages<E>(
         &self,
-        field: Field,
+        late: &LateField,
+        depth: Depth,
+        pages: usize,
         tokens: u64,
-        train: impl FnOnce() -> Result<Codebook, E>,
+        read: impl FnMut(usize) -> Result<Vec<f32>, E>,
     ) -> Result<Arc<Codebook>, E> {
-        let state = self.state(field);
+        let state = self.state(late.field);
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |codebook: &&Arc<Codebook>| tokens / OUTGROWN < codebook.trained_tokens;
         if let (Some(current), false) = (state.current.as_ref().filter(fits), state.retrain) {
             return Ok(current.clone());
         }
-        let codebook = Arc::new(train()?);
+        let sample = sampled_pages(pages, tokens).map(read).collect::<Result<Vec<_>, E>>()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let codebook = Arc::new(train(&sample, late.options.dim(), tokens, depth, now));
         *state = State { current: Some(codebook.clone()), retrain: false };
         Ok(codebook)
     }

@@ -2,14 +2,18 @@
 
 use half::f16;
 
+use super::CodedPage;
+use crate::bytes::put_halves;
 use crate::kernel::levels::{ZERO_LEVEL, level_width};
+use crate::vectors::{largest, length};
 
-/// Encodes `vectors`, `tokens x dim`, as [`DirectRecord`](super::DirectRecord) reads them.
-pub(crate) fn encode_direct(vectors: &[f32], dim: usize) -> Vec<u8> {
+/// Encodes `vectors`, `tokens x dim`, as [`DirectRecord`](super::DirectRecord) reads them; the f16 copy follows where it is
+/// kept.
+pub(crate) fn encode_direct(vectors: &[f32], dim: usize, keeps_f16: bool) -> CodedPage {
     let tokens = vectors.len() / dim;
     let mut record = Vec::with_capacity(tokens * (2 + level_width(dim)));
     let scale = |token: &[f32]| {
-        let largest = token.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let largest = largest(token);
         // Rounded up, so that no value is cut off.
         let scale = f16::from_f32(largest / 127.0);
         if scale.to_f32() * 127.0 < largest { f16::from_bits(scale.to_bits() + 1) } else { scale }
@@ -22,7 +26,14 @@ pub(crate) fn encode_direct(vectors: &[f32], dim: usize) -> Vec<u8> {
         record.extend(token.iter().map(|value| level(value) as u8));
         record.resize(record.len() + level_width(dim) - dim, ZERO_LEVEL);
     }
-    record
+    // What rounding to levels changes in any token, at most.
+    let rounded = largest(vectors) / 254.0 * (dim as f32).sqrt();
+    let longest = vectors.chunks_exact(dim).map(length).fold(0.0, f32::max);
+    let coarse_error = if keeps_f16 { rounded } else { 0.0 };
+    if keeps_f16 {
+        put_halves(vectors, &mut record);
+    }
+    CodedPage { record, groups: Vec::new(), radius: longest + rounded, coarse_error }
 }
 
 #[cfg(test)]
@@ -33,7 +44,7 @@ mod tests {
     #[test]
     fn direct_codes_keep_a_hundredth() {
         let vectors: Vec<f32> = (0..30).map(|at| ((at * 37 % 19) as f32 - 9.0) * 0.03).collect();
-        let page = encode_direct(&vectors, 10);
+        let page = encode_direct(&vectors, 10, false).record;
         assert_eq!(page.len(), DirectRecord::length(3, 10));
         let values = DirectRecord::cut(&page, 3, 10).unwrap().values(10);
         for (one, two) in values.iter().zip(&vectors) {

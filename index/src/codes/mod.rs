@@ -20,7 +20,6 @@ pub(crate) use current::CurrentCodebooks;
 pub(crate) use direct::encode_direct;
 pub(crate) use page::{CodedPage, Group, PageEncoder};
 pub(crate) use record::{CodedRecord, DirectRecord};
-pub(crate) use train::{sample_tokens, train};
 
 /// Tokens below which a segment carries no codebook: scanning that many costs about as little as a codebook's table does.
 /// An estimate, not yet a measured choice.

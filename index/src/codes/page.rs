@@ -4,8 +4,10 @@ use half::f16;
 
 use super::Codebook;
 use super::record::{CodedRecord, pack_order};
+use crate::bytes::put_halves;
 use crate::kernel::Depth;
 use crate::kernel::levels::{LARGEST, QUARTERS, SPANS, STARTS, level_width, magnitude};
+use crate::vectors::{largest, length};
 
 /// Fits the scale to the codes and the codes to the scale; more rounds change the error by less than a hundredth.
 const SCALE_ROUNDS: usize = 2;
@@ -35,10 +37,11 @@ pub(crate) struct PageEncoder<'a> {
 /// A page in codes.
 #[derive(Clone, Debug)]
 pub(crate) struct CodedPage {
-    /// The page's part of a segment file, as [`CodedRecord`] reads it.
+    /// The page's part of a segment file: as [`CodedRecord`] reads it, or [`DirectRecord`](super::DirectRecord) where there
+    /// are no groups, then the f16 copy where it is kept.
     pub record: Vec<u8>,
     pub groups: Vec<Group>,
-    /// The longest residual as it is scored in full: by the codes, or by the f16 copy.
+    /// The longest residual, or vector without a codebook, as it is scored in full: by the codes, or by the f16 copy.
     pub radius: f32,
     /// The largest distance between what a token's first plane stands for and what is scored in full.
     pub coarse_error: f32,
@@ -68,7 +71,7 @@ impl<'a> PageEncoder<'a> {
     /// Encodes `vectors`, `tokens x dim`, 1 to 65,535 tokens.
     pub fn encode(&self, vectors: &[f32]) -> CodedPage {
         let dim = self.codebook.dim();
-        let (width, part) = (level_width(dim), level_width(dim) / 4);
+        let part = level_width(dim) / 4;
         let assigned = self.codebook.assign(vectors);
         let mut order: Vec<u16> = (0..assigned.len() as u16).collect();
         order.sort_by_key(|token| assigned[usize::from(*token)]);
@@ -94,7 +97,7 @@ impl<'a> PageEncoder<'a> {
                 let by = codes.scale.to_f32() / self.depth.unit();
                 residual.iter_mut().zip(&codes.codes).for_each(|(value, code)| *value = by * self.depth.level(*code));
             }
-            radius = radius.max(residual.iter().map(|value| value * value).sum::<f32>().sqrt());
+            radius = radius.max(length(&residual));
             coarse_error = coarse_error.max(first_plane_error(&residual, &codes));
             for (value, code) in codes.codes.iter().enumerate() {
                 let (p, i) = (value / part, value % part);
@@ -107,20 +110,21 @@ impl<'a> PageEncoder<'a> {
                 }
             }
         }
-        debug_assert!(width >= dim);
+        if self.keeps_f16 {
+            put_halves(vectors, &mut record);
+        }
         CodedPage { record, groups: groups_of(&centroids), radius, coarse_error }
     }
 
     fn encode_token(&self, residual: &[f32], token: &mut TokenCodes) {
         let square: f32 = residual.iter().map(|value| value * value).sum();
-        let largest = residual.iter().fold(0.0f32, |most, value| most.max(value.abs()));
         let mut scale = (square / residual.len() as f32).sqrt();
         token.codes.clear();
         token.codes.resize(residual.len(), 0);
         if self.depth == Depth::Eight {
             // Nothing is cut off: a residual with one large value gets a larger scale.
             let reach = f32::from(LARGEST) / Depth::Eight.unit();
-            token.scale = f16::from_f32(scale.max(largest / reach));
+            token.scale = f16::from_f32(scale.max(largest(residual) / reach));
             scale = token.scale.to_f32();
         }
         for _ in 0..if self.depth == Depth::Eight { 1 } else { SCALE_ROUNDS } {
@@ -205,10 +209,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codes::train;
+    use crate::codes::train::{Random, train};
 
     fn random_pages(dim: usize, tokens: usize, pages: usize, seed: u64) -> Vec<Vec<f32>> {
-        let mut random = crate::codes::train::Random(seed);
+        let mut random = Random(seed);
         let mut page = || (0..tokens * dim).map(|_| random.normal() / (dim as f32).sqrt()).collect();
         (0..pages).map(|_| page()).collect()
     }

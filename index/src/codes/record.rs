@@ -1,10 +1,9 @@
 //! The bytes of one page in a segment file, and how vectors are read from them.
 
 use super::{Codebook, Group};
-use crate::kernel::Depth;
-use crate::kernel::Planes;
+use crate::bytes::halves;
 use crate::kernel::levels::{ZERO_LEVEL, decode_levels, level_width};
-use half::f16;
+use crate::kernel::{Depth, Planes};
 
 /// Bits that a position on a page of so many tokens takes.
 fn order_bits(tokens: usize) -> usize {
@@ -29,7 +28,7 @@ pub(super) fn pack_order(order: &[u16]) -> Vec<u8> {
 pub(crate) struct CodedRecord<'a> {
     order: &'a [u8],
     scales: &'a [u8],
-    pub planes: Planes<'a>,
+    planes: Planes<'a>,
     depth: Depth,
 }
 
@@ -67,7 +66,7 @@ impl<'a> CodedRecord<'a> {
     pub fn scales(&self, scales: &mut Vec<f32>) {
         let unit = 1.0 / self.depth.unit();
         scales.clear();
-        scales.extend(self.scales.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32() * unit));
+        scales.extend(halves(self.scales).map(|scale| scale * unit));
     }
 
     /// Levels of all tokens, `tokens x width`.
@@ -119,13 +118,12 @@ impl<'a> DirectRecord<'a> {
     /// What one level of each token is worth.
     pub fn scales(&self, scales: &mut Vec<f32>) {
         scales.clear();
-        scales.extend(self.scales.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32()));
+        scales.extend(halves(self.scales));
     }
 
     /// What the codes stand for, `tokens x dim`.
     pub fn values(&self, dim: usize) -> Vec<f32> {
-        let mut scales = Vec::new();
-        self.scales(&mut scales);
+        let scales = halves(self.scales);
         let tokens = self.levels.chunks_exact(level_width(dim)).zip(scales);
         tokens
             .flat_map(|(levels, scale)| {

@@ -14,14 +14,16 @@ const MOST_SAMPLE_TOKENS: u64 = 1 << 20;
 /// Tokens that one task assigns.
 const TASK_TOKENS: usize = 4096;
 
-/// How many tokens of `tokens` a sample needs.
-pub(crate) fn sample_tokens(tokens: u64) -> u64 {
-    tokens.min(Codebook::centroids_for(tokens) as u64 * TOKENS_PER_CENTROID).min(MOST_SAMPLE_TOKENS)
+/// Which of `pages` pages with `tokens` tokens in all to train on: spread evenly, and enough of them.
+pub(super) fn sampled_pages(pages: usize, tokens: u64) -> impl Iterator<Item = usize> {
+    let wanted = tokens.min(Codebook::centroids_for(tokens) as u64 * TOKENS_PER_CENTROID).min(MOST_SAMPLE_TOKENS);
+    let count = ((pages as u64 * wanted).div_ceil(tokens) as usize).clamp(1, pages);
+    (0..count).map(move |at| at * pages / count)
 }
 
 /// A codebook for pages like those of `sample` (each `tokens x dim`), which stand for `tokens` tokens in all, calibrated for
 /// codes of `depth`. The same sample gives the same codebook, `created` aside.
-pub(crate) fn train(sample: &[Vec<f32>], dim: usize, tokens: u64, depth: Depth, created: u64) -> Codebook {
+pub(super) fn train(sample: &[Vec<f32>], dim: usize, tokens: u64, depth: Depth, created: u64) -> Codebook {
     let values: Vec<f32> = sample.concat();
     let available = values.len() / dim;
     let count = Codebook::centroids_for(tokens).min(available.max(1));

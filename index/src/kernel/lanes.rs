@@ -5,6 +5,7 @@
 //! token stays in its lane.
 
 use super::levels::{ZERO_LEVEL, level_width};
+use crate::vectors::largest;
 
 /// Lanes per register.
 pub(crate) const GROUP_LANES: usize = 8;
@@ -31,7 +32,7 @@ pub(crate) struct QueryLanes {
     lanes: usize,
     /// `width / 4 x lanes x 4`.
     coarse: Vec<i8>,
-    /// As `coarse`, in 1 / 128 of its steps.
+    /// As `coarse`, in 1 / 128 of its steps; empty where only the coarse grade is asked for.
     fine: Vec<i8>,
     /// Sums of the values of each lane times [`ZERO_LEVEL`]: what level bytes add to the dot product by not being signed.
     coarse_zero: Vec<i32>,
@@ -42,8 +43,8 @@ pub(crate) struct QueryLanes {
 }
 
 impl QueryLanes {
-    /// `query` is `query tokens x dim`.
-    pub fn new(query: &[f32], dim: usize) -> Self {
+    /// For scores up to `grade`; `query` is `query tokens x dim`.
+    pub fn new(query: &[f32], dim: usize, grade: Grade) -> Self {
         let tokens = query.len() / dim;
         let lanes = tokens.next_multiple_of(GROUP_LANES);
         let chunks = level_width(dim) / 4;
@@ -52,7 +53,7 @@ impl QueryLanes {
             tokens,
             lanes,
             coarse: vec![0; chunks * lanes * 4],
-            fine: vec![0; chunks * lanes * 4],
+            fine: if grade == Grade::Refined { vec![0; chunks * lanes * 4] } else { Vec::new() },
             coarse_zero: vec![0; lanes],
             fine_zero: vec![0; lanes],
             scales: vec![0.0; lanes],
@@ -66,7 +67,7 @@ impl QueryLanes {
     }
 
     fn set(&mut self, lane: usize, token: &[f32]) {
-        let largest = token.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let largest = largest(token);
         let step = if largest > 0.0 { largest / 127.0 } else { 1.0 };
         self.scales[lane] = step;
         self.inverse_scales[lane] = 1.0 / step;
@@ -74,15 +75,22 @@ impl QueryLanes {
         for (at, value) in token.iter().enumerate() {
             let exact = value / step;
             let coarse = exact.round().clamp(-127.0, 127.0);
-            let fine = ((exact - coarse) * FINE_STEPS).round().clamp(-64.0, 64.0);
             let place = (at / 4 * self.lanes + lane) * 4 + at % 4;
             self.coarse[place] = coarse as i8;
-            self.fine[place] = fine as i8;
             self.coarse_zero[lane] += i32::from(ZERO_LEVEL) * coarse as i32;
-            self.fine_zero[lane] += i32::from(ZERO_LEVEL) * fine as i32;
+            if let Some(place) = self.fine.get_mut(place) {
+                let fine = ((exact - coarse) * FINE_STEPS).round().clamp(-64.0, 64.0);
+                *place = fine as i8;
+                self.fine_zero[lane] += i32::from(ZERO_LEVEL) * fine as i32;
+            }
             error += ((exact - coarse) * step).powi(2);
         }
         self.coarse_error += error.sqrt();
+    }
+
+    /// Whether it can be scored by `grade`.
+    pub(super) fn can(&self, grade: Grade) -> bool {
+        grade == Grade::Coarse || !self.fine.is_empty()
     }
 
     /// Query tokens.
@@ -144,51 +152,36 @@ pub(crate) struct Rows<'a> {
     pub centroids: &'a [u16],
 }
 
+/// Calls the best version of a kernel that this machine can run; the check is one cached load.
+macro_rules! on_this_machine {
+    ($kernel:ident($($argument:ident),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            if super::vnni::is_present() {
+                // SAFETY: it was just found to be present.
+                return unsafe { super::vnni::$kernel($($argument),*) };
+            }
+            if super::avx2::is_present() {
+                // SAFETY: it was just found to be present.
+                return unsafe { super::avx2::$kernel($($argument),*) };
+            }
+        }
+        super::portable::$kernel($($argument),*)
+    }};
+}
+
 /// Raises `best` (one lane score per lane) to the best score of each lane with `tokens`: MaxSim, fused.
 pub(crate) fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if super::vnni::is_present() {
-            // SAFETY: it was just found to be present.
-            return unsafe { super::vnni::raise_best(query, grade, tokens, best) };
-        }
-        if super::avx2::is_present() {
-            // SAFETY: it was just found to be present.
-            return unsafe { super::avx2::raise_best(query, grade, tokens, best) };
-        }
-    }
-    super::portable::raise_best(query, grade, tokens, best);
+    on_this_machine!(raise_best(query, grade, tokens, best))
 }
 
 /// Writes the lane scores of each token, `tokens x lanes`.
 pub(crate) fn fill_rows(query: &QueryLanes, grade: Grade, levels: &[u8], scales: &[f32], rows: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if super::vnni::is_present() {
-            // SAFETY: it was just found to be present.
-            return unsafe { super::vnni::fill_rows(query, grade, levels, scales, rows) };
-        }
-        if super::avx2::is_present() {
-            // SAFETY: it was just found to be present.
-            return unsafe { super::avx2::fill_rows(query, grade, levels, scales, rows) };
-        }
-    }
-    super::portable::fill_rows(query, grade, levels, scales, rows);
+    on_this_machine!(fill_rows(query, grade, levels, scales, rows))
 }
 
 /// For each lane the index of the centroid with the highest `lane score - half_norm / lane scale`, that is the nearest one,
 /// by the coarse grade; the lowest index among equals.
 pub(crate) fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_norms: &[f32], found: &mut [u32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if super::vnni::is_present() {
-            // SAFETY: it was just found to be present.
-            return unsafe { super::vnni::nearest(query, levels, scales, half_norms, found) };
-        }
-        if super::avx2::is_present() {
-            // SAFETY: it was just found to be present.
-            return unsafe { super::avx2::nearest(query, levels, scales, half_norms, found) };
-        }
-    }
-    super::portable::nearest(query, levels, scales, half_norms, found);
+    on_this_machine!(nearest(query, levels, scales, half_norms, found))
 }

@@ -47,10 +47,20 @@ impl Depth {
             Self::Eight => 4 * part,
         }
     }
+
+    /// The level of `sign | quarter << 4 | step` read this deep, in units of `1 / unit()` of the scale.
+    pub fn level(self, code: u8) -> f32 {
+        let level = match self {
+            Self::Two => TWO_LEVELS[usize::from(code >> 6)],
+            Self::Four => FOUR_LEVELS[usize::from(code >> 4)],
+            Self::Eight => EIGHT_LEVELS[usize::from(code)],
+        };
+        f32::from(level) - f32::from(ZERO_LEVEL)
+    }
 }
 
 /// Magnitudes of the first plane in units of the scale at which the next cell begins: inner below, outer from here.
-pub(crate) const OUTER: f32 = 0.9816;
+const OUTER: f32 = 0.9816;
 /// Where quarters 1 to 7 begin, in units of the scale, the inner four first.
 pub(crate) const QUARTERS: [f32; 7] = [0.2332, 0.4700, 0.7171, OUTER, 1.3346, 1.7554, 2.3275];
 /// Levels of the first plane: inner, outer, in units of 1 / 72.85 of the scale.
@@ -150,17 +160,5 @@ pub(super) fn decode_portable(depth: Depth, planes: Planes<'_>, width: usize, le
                 }
             }
         }
-    }
-}
-
-impl Depth {
-    /// The level of `sign | quarter << 4 | step` read this deep, in units of `1 / unit()` of the scale.
-    pub fn level(self, code: u8) -> f32 {
-        let level = match self {
-            Self::Two => TWO_LEVELS[usize::from(code >> 6)],
-            Self::Four => FOUR_LEVELS[usize::from(code >> 4)],
-            Self::Eight => EIGHT_LEVELS[usize::from(code)],
-        };
-        f32::from(level) - f32::from(ZERO_LEVEL)
     }
 }

@@ -20,6 +20,8 @@ mod tests;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(target_arch = "x86_64")]
+mod ymm;
 
 pub(crate) use lanes::{Grade, QueryLanes, Rows, Tokens};
 pub(crate) use levels::{Depth, Planes};

@@ -104,7 +104,7 @@ mod integers {
     proptest! {
         #[test]
         fn all_machines_agree_in_every_bit(case in case()) {
-            let query = QueryLanes::new(&case.query, case.dim);
+            let query = QueryLanes::new(&case.query, case.dim, Grade::Refined);
             for grade in [Grade::Coarse, Grade::Refined] {
                 for rows in [None, Some(Rows { table: &case.table, centroids: &case.centroids })] {
                     let tokens = Tokens { levels: &case.levels, scales: &case.scales, rows };
@@ -137,7 +137,7 @@ mod integers {
         #[test]
         fn scores_are_those_of_a_naive_max_sim(case in case()) {
             prop_assume!(!case.scales.is_empty());
-            let query = QueryLanes::new(&case.query, case.dim);
+            let query = QueryLanes::new(&case.query, case.dim, Grade::Refined);
             let mut best = vec![f32::NEG_INFINITY; query.lanes()];
             let tokens = Tokens { levels: &case.levels, scales: &case.scales, rows: None };
             raise_best(&query, Grade::Refined, tokens, &mut best);

@@ -6,23 +6,15 @@ use super::levels::level_width;
 /// Groups of lanes that one pass holds in registers.
 const PASS_GROUPS: usize = 3;
 
-/// Eight i32 sums and eight f32 scores, as one instruction set has them.
+/// Eight i32 sums and eight f32 scores in registers.
 ///
 /// # Safety
 /// All functions may be called only where the instruction set is present; pointers are valid for what they are said to hold.
-pub(super) trait Machine {
+pub(super) trait Registers {
     type Sums: Copy;
     type Scores: Copy;
-    /// Four values of a page token, in all lanes.
-    type Levels: Copy;
-    /// Page tokens per tile.
-    const TOKENS: usize;
 
     unsafe fn zero() -> Self::Sums;
-    /// Broadcasts the 4 level bytes at `levels`.
-    unsafe fn levels(levels: *const u8) -> Self::Levels;
-    /// Adds to each lane the products of 4 levels and the 4 values of that lane at `query` (32 bytes).
-    unsafe fn add(sums: Self::Sums, levels: Self::Levels, query: *const i8) -> Self::Sums;
     /// `sums` less the 8 integers at `zero`, as f32.
     unsafe fn scores(sums: Self::Sums, zero: *const i32) -> Self::Scores;
     /// Loads 8 scores.
@@ -37,17 +29,36 @@ pub(super) trait Machine {
     unsafe fn greater(a: Self::Scores, b: Self::Scores) -> Self::Scores;
 }
 
+/// How an instruction set multiplies levels with the query.
+///
+/// # Safety
+/// As for [`Registers`].
+pub(super) trait Machine {
+    type Registers: Registers;
+    /// Four values of a page token, in all lanes.
+    type Levels: Copy;
+    /// Page tokens per tile.
+    const TOKENS: usize;
+
+    /// Broadcasts the 4 level bytes at `levels`.
+    unsafe fn levels(levels: *const u8) -> Self::Levels;
+    /// Adds to each lane the products of 4 levels and the 4 values of that lane at `query` (32 bytes).
+    unsafe fn add(sums: Sums<Self>, levels: Self::Levels, query: *const i8) -> Sums<Self>;
+}
+
+type Sums<M> = <<M as Machine>::Registers as Registers>::Sums;
+
 /// What becomes of the scores of one token with one group of lanes.
-trait Sink<M: Machine> {
+trait Sink<R: Registers> {
     /// # Safety
-    /// As for [`Machine`].
-    unsafe fn take(&mut self, token: usize, group: usize, scores: M::Scores);
+    /// As for [`Registers`].
+    unsafe fn take(&mut self, token: usize, group: usize, scores: R::Scores);
 }
 
 /// # Safety
 /// As for [`Machine`]; slices are as the portable version takes them.
 #[inline(always)]
-unsafe fn pass<M: Machine, S: Sink<M>, const GROUPS: usize, const FINE: bool>(
+unsafe fn pass<M: Machine, S: Sink<M::Registers>, const GROUPS: usize, const FINE: bool>(
     query: &QueryLanes,
     first: usize,
     levels: &[u8],
@@ -76,7 +87,7 @@ unsafe fn pass<M: Machine, S: Sink<M>, const GROUPS: usize, const FINE: bool>(
 /// # Safety
 /// As for [`Machine`]; `TOKENS` tokens from `token` on are within `levels` and `scales`.
 #[inline(always)]
-unsafe fn tile<M: Machine, S: Sink<M>, const TOKENS: usize, const GROUPS: usize, const FINE: bool>(
+unsafe fn tile<M: Machine, S: Sink<M::Registers>, const TOKENS: usize, const GROUPS: usize, const FINE: bool>(
     query: &QueryLanes,
     first: usize,
     levels: &[u8],
@@ -86,16 +97,17 @@ unsafe fn tile<M: Machine, S: Sink<M>, const TOKENS: usize, const GROUPS: usize,
 ) {
     let (coarse, fine, coarse_zero, fine_zero) = query.parts();
     let (width, stride) = (level_width(query.dim()), query.lanes() * 4);
-    // SAFETY: chunk `c` of group `g` stands at `c * stride + g * 32` in both parts, which hold `width / 4 * stride` bytes;
+    // SAFETY: chunk `c` of group `g` stands at `c * stride + g * 32` in the parts that are read, which hold `width / 4 * stride` bytes;
     // zeros and lanes are counted alike.
     unsafe {
-        let mut sums = [[M::zero(); GROUPS]; TOKENS];
-        let mut fine_sums = [[M::zero(); GROUPS]; TOKENS];
+        let mut sums = [[M::Registers::zero(); GROUPS]; TOKENS];
+        let mut fine_sums = [[M::Registers::zero(); GROUPS]; TOKENS];
         let start = levels.as_ptr().add(token * width);
         let offset = first * GROUP_LANES * 4;
         for chunk in 0..width / 4 {
             let values = coarse.as_ptr().add(chunk * stride + offset);
-            let fine_values = fine.as_ptr().add(chunk * stride + offset);
+            // Lanes that only choose have no fine part.
+            let fine_values = if FINE { fine.as_ptr().add(chunk * stride + offset) } else { values };
             for (at, (sums, fine_sums)) in sums.iter_mut().zip(&mut fine_sums).enumerate() {
                 let levels = M::levels(start.add(at * width + chunk * 4));
                 for group in 0..GROUPS {
@@ -109,12 +121,16 @@ unsafe fn tile<M: Machine, S: Sink<M>, const TOKENS: usize, const GROUPS: usize,
         for at in 0..TOKENS {
             for group in 0..GROUPS {
                 let lane = (first + group) * GROUP_LANES;
-                let mut scores = M::scores(sums[at][group], coarse_zero.as_ptr().add(lane));
+                let mut scores = M::Registers::scores(sums[at][group], coarse_zero.as_ptr().add(lane));
                 if FINE {
-                    let rest = M::scores(fine_sums[at][group], fine_zero.as_ptr().add(lane));
-                    scores = M::plus(scores, M::times(rest, M::splat(1.0 / 128.0)));
+                    let rest = M::Registers::scores(fine_sums[at][group], fine_zero.as_ptr().add(lane));
+                    scores = M::Registers::plus(scores, M::Registers::times(rest, M::Registers::splat(1.0 / 128.0)));
                 }
-                sink.take(token + at, first + group, M::times(scores, M::splat(scales[token + at])));
+                sink.take(
+                    token + at,
+                    first + group,
+                    M::Registers::times(scores, M::Registers::splat(scales[token + at])),
+                );
             }
         }
     }
@@ -123,7 +139,7 @@ unsafe fn tile<M: Machine, S: Sink<M>, const TOKENS: usize, const GROUPS: usize,
 /// # Safety
 /// As for [`Machine`].
 #[inline(always)]
-unsafe fn passes<M: Machine, S: Sink<M>>(
+unsafe fn passes<M: Machine, S: Sink<M::Registers>>(
     query: &QueryLanes,
     grade: Grade,
     levels: &[u8],
@@ -153,18 +169,18 @@ struct Best<'a> {
     best: &'a mut [f32],
 }
 
-impl<M: Machine> Sink<M> for Best<'_> {
+impl<R: Registers> Sink<R> for Best<'_> {
     #[inline(always)]
-    unsafe fn take(&mut self, token: usize, group: usize, mut scores: M::Scores) {
+    unsafe fn take(&mut self, token: usize, group: usize, mut scores: R::Scores) {
         let lane = group * GROUP_LANES;
         // SAFETY: `best` holds all lanes; rows were checked to hold all centroids.
         unsafe {
             if let Some(rows) = self.tokens.rows {
                 let row = rows.table.as_ptr().add(usize::from(rows.centroids[token]) * self.lanes + lane);
-                scores = M::plus(scores, M::load(row));
+                scores = R::plus(scores, R::load(row));
             }
             let best = self.best.as_mut_ptr().add(lane);
-            M::store(best, M::greater(scores, M::load(best)));
+            R::store(best, R::greater(scores, R::load(best)));
         }
     }
 }
@@ -175,11 +191,11 @@ struct Fill<'a> {
     rows: &'a mut [f32],
 }
 
-impl<M: Machine> Sink<M> for Fill<'_> {
+impl<R: Registers> Sink<R> for Fill<'_> {
     #[inline(always)]
-    unsafe fn take(&mut self, token: usize, group: usize, scores: M::Scores) {
+    unsafe fn take(&mut self, token: usize, group: usize, scores: R::Scores) {
         // SAFETY: `rows` holds all lanes of all tokens.
-        unsafe { M::store(self.rows.as_mut_ptr().add(token * self.lanes + group * GROUP_LANES), scores) }
+        unsafe { R::store(self.rows.as_mut_ptr().add(token * self.lanes + group * GROUP_LANES), scores) }
     }
 }
 
@@ -191,22 +207,22 @@ struct Nearest<'a> {
     found: &'a mut [u32],
 }
 
-impl<M: Machine> Sink<M> for Nearest<'_> {
+impl<R: Registers> Sink<R> for Nearest<'_> {
     #[inline(always)]
-    unsafe fn take(&mut self, token: usize, group: usize, scores: M::Scores) {
+    unsafe fn take(&mut self, token: usize, group: usize, scores: R::Scores) {
         let lane = group * GROUP_LANES;
         let mut values = [0.0f32; GROUP_LANES];
         // SAFETY: all slices hold all lanes, `half_norms` all tokens.
         unsafe {
-            let far = M::times(M::splat(-self.half_norms[token]), M::load(self.inverse.as_ptr().add(lane)));
-            let scores = M::plus(scores, far);
+            let far = R::times(R::splat(-self.half_norms[token]), R::load(self.inverse.as_ptr().add(lane)));
+            let scores = R::plus(scores, far);
             let best = self.best.as_mut_ptr().add(lane);
-            let before = M::load(best);
-            let after = M::greater(scores, before);
-            M::store(values.as_mut_ptr(), scores);
+            let before = R::load(best);
+            let after = R::greater(scores, before);
+            R::store(values.as_mut_ptr(), scores);
             let mut old = [0.0f32; GROUP_LANES];
-            M::store(old.as_mut_ptr(), before);
-            M::store(best, after);
+            R::store(old.as_mut_ptr(), before);
+            R::store(best, after);
             for at in 0..GROUP_LANES {
                 let found = self.found.get_unchecked_mut(lane + at);
                 *found = if values[at] > old[at] { token as u32 } else { *found };
@@ -220,7 +236,7 @@ impl<M: Machine> Sink<M> for Nearest<'_> {
 #[inline(always)]
 pub(super) unsafe fn raise_best<M: Machine>(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
     let lanes = query.lanes();
-    check(query, tokens.levels, tokens.scales);
+    check(query, grade, tokens.levels, tokens.scales);
     assert!(best.len() >= lanes);
     if let Some(rows) = tokens.rows {
         let last = rows.centroids.iter().copied().max().map_or(0, |last| usize::from(last) + 1);
@@ -243,7 +259,7 @@ pub(super) unsafe fn fill_rows<M: Machine>(
     scales: &[f32],
     rows: &mut [f32],
 ) {
-    check(query, levels, scales);
+    check(query, grade, levels, scales);
     assert!(rows.len() >= levels.len() / level_width(query.dim()) * query.lanes());
     let mut sink = Fill { lanes: query.lanes(), rows };
     // SAFETY: lengths were just checked.
@@ -260,7 +276,7 @@ pub(super) unsafe fn nearest<M: Machine>(
     half_norms: &[f32],
     found: &mut [u32],
 ) {
-    check(query, levels, scales);
+    check(query, Grade::Coarse, levels, scales);
     assert!(half_norms.len() >= scales.len() && found.len() >= query.lanes());
     let inverse = query.inverse_scales();
     let mut best = vec![f32::NEG_INFINITY; query.lanes()];
@@ -269,7 +285,8 @@ pub(super) unsafe fn nearest<M: Machine>(
     unsafe { passes::<M, _>(query, Grade::Coarse, levels, scales, &mut sink) }
 }
 
-fn check(query: &QueryLanes, levels: &[u8], scales: &[f32]) {
+fn check(query: &QueryLanes, grade: Grade, levels: &[u8], scales: &[f32]) {
+    assert!(query.can(grade), "the query was made for the coarse grade");
     let width = level_width(query.dim());
     assert!(levels.len().is_multiple_of(width) && scales.len() >= levels.len() / width);
 }

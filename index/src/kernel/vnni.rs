@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::lanes::{Grade, QueryLanes, Tokens};
 use super::tile::{self, Machine};
+use super::ymm::Ymm;
 
 /// Whether this machine has it.
 pub(super) fn is_present() -> bool {
@@ -14,15 +15,9 @@ struct Vnni;
 
 // SAFETY of all functions: the caller has checked the instruction set; pointers are valid as `Machine` says.
 impl Machine for Vnni {
-    type Sums = __m256i;
-    type Scores = __m256;
+    type Registers = Ymm;
     type Levels = __m256i;
     const TOKENS: usize = 4;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m256i {
-        unsafe { _mm256_setzero_si256() }
-    }
 
     #[inline(always)]
     unsafe fn levels(levels: *const u8) -> __m256i {
@@ -32,41 +27,6 @@ impl Machine for Vnni {
     #[inline(always)]
     unsafe fn add(sums: __m256i, levels: __m256i, query: *const i8) -> __m256i {
         unsafe { _mm256_dpbusd_epi32(sums, levels, _mm256_loadu_si256(query.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn scores(sums: __m256i, zero: *const i32) -> __m256 {
-        unsafe { _mm256_cvtepi32_ps(_mm256_sub_epi32(sums, _mm256_loadu_si256(zero.cast()))) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(scores: *const f32) -> __m256 {
-        unsafe { _mm256_loadu_ps(scores) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(scores: *mut f32, values: __m256) {
-        unsafe { _mm256_storeu_ps(scores, values) }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> __m256 {
-        unsafe { _mm256_set1_ps(value) }
-    }
-
-    #[inline(always)]
-    unsafe fn plus(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn times(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn greater(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_max_ps(a, b) }
     }
 }
 

@@ -6,6 +6,7 @@ use tantivy::schema::Field;
 use crate::codes::Calibration;
 use crate::kernel::token_scores;
 use crate::segment::SegmentFile;
+use crate::vectors::length;
 use crate::{Error, MultiVector, PageLayout, PatchBox};
 
 /// The best page token of one query token.
@@ -67,8 +68,7 @@ pub(super) fn explain(
             .enumerate()
             .reduce(|best, next| if next.1 > best.1 { next } else { best })
             .unwrap_or((0, 0.0));
-        let length = query.token(query_token).iter().map(|value| value * value).sum::<f32>().sqrt();
-        let score = calibration.correct(score, length);
+        let score = calibration.correct(score, length(query.token(query_token)));
         let patches = layout.as_ref().map(|layout| layout.patches_of(page_token)).unwrap_or_default();
         TokenMatch { query_token, page_token, score, patches }
     };

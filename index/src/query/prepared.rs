@@ -1,7 +1,6 @@
 //! A query prepared for the segments of one searcher, and the scoring of single pages.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use tantivy::schema::Field;
 
@@ -10,6 +9,7 @@ use crate::kernel::lanes::raise_best;
 use crate::kernel::levels::level_width;
 use crate::kernel::{Depth, Grade, MaxSim, QueryLanes, Rows, Tokens};
 use crate::segment::{Block, FieldTable, SegmentFile};
+use crate::vectors::length;
 use crate::{Error, MultiVector};
 
 /// The query in the forms that pages are scored with.
@@ -19,15 +19,14 @@ pub(super) struct PreparedQuery<'q> {
     /// The sum of the lengths of the query tokens.
     pub lengths: f32,
     /// Lane scores of all centroids of each codebook.
-    rows: HashMap<[u8; 16], Arc<Vec<f32>>>,
+    rows: HashMap<[u8; 16], Vec<f32>>,
 }
 
 impl<'q> PreparedQuery<'q> {
     pub fn new(vectors: &'q MultiVector) -> Self {
-        let length = |token: &[f32]| token.iter().map(|value| value * value).sum::<f32>().sqrt();
         Self {
             vectors,
-            lanes: QueryLanes::new(vectors.values(), vectors.dim()),
+            lanes: QueryLanes::new(vectors.values(), vectors.dim(), Grade::Refined),
             lengths: vectors.iter().map(length).sum(),
             rows: HashMap::new(),
         }
@@ -35,17 +34,12 @@ impl<'q> PreparedQuery<'q> {
 
     /// Compares the query with the centroids of a block, once per codebook.
     pub fn prepare(&mut self, block: &Block) {
-        let lanes = &self.lanes;
-        self.rows.entry(block.codebook.id()).or_insert_with(|| {
-            let mut rows = Vec::new();
-            block.codebook.rows(lanes, &mut rows);
-            Arc::new(rows)
-        });
+        self.rows.entry(block.codebook.id()).or_insert_with(|| block.codebook.rows(&self.lanes));
     }
 
     /// Lane scores of the centroids of a prepared block, `centroids x lanes`.
-    pub fn rows(&self, block: &Block) -> Arc<Vec<f32>> {
-        self.rows.get(&block.codebook.id()).cloned().unwrap_or_default()
+    pub fn rows(&self, block: &Block) -> &[f32] {
+        self.rows.get(&block.codebook.id()).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -120,8 +114,7 @@ impl<'q> PageScorer<'q> {
                 for group in block.groups(place) {
                     self.centroids.extend((0..=group.more).map(|_| group.centroid));
                 }
-                let table = self.query.rows(block);
-                let rows = Some(Rows { table: &table, centroids: &self.centroids });
+                let rows = Some(Rows { table: self.query.rows(block), centroids: &self.centroids });
                 let levels = &self.levels[..tokens * level_width(dim)];
                 raise_best(&self.query.lanes, grade, Tokens { levels, scales: &self.scales, rows }, &mut self.best);
                 block.codebook.calibration

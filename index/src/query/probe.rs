@@ -108,7 +108,7 @@ impl<'a> BlockProbe<'a> {
     ) -> Self {
         let eligible = pages.in_block(at);
         let count = eligible.as_ref().map_or(block.pages.len(), |eligible| eligible.len() as usize);
-        let rows = ByteRows::new(&query.lanes, &query.rows(block));
+        let rows = ByteRows::new(&query.lanes, query.rows(block));
         let mut probe = Self {
             pages,
             block,

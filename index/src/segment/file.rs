@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use half::f16;
 use tantivy::HasLen;
 use tantivy::directory::{FileSlice, OwnedBytes};
 use tantivy::schema::Field;
@@ -11,7 +10,7 @@ use super::{
     Block, CHECKSUM_LENGTH, Coding, FORMAT_VERSION, FieldTable, HEAD_LENGTH, MAGIC, OLDEST_VERSION, PageEntry,
     TAIL_LENGTH, checksum,
 };
-use crate::bytes::{ByteReader, Malformed};
+use crate::bytes::{ByteReader, Malformed, halves};
 use crate::codes::{CodedRecord, DirectRecord};
 use crate::value::decode_layout;
 use crate::{Error, PageLayout};
@@ -152,21 +151,15 @@ impl SegmentFile {
         Ok(self.read(page.offset..end)?.split(vectors))
     }
 
-    /// The codes of one page, or its f16 vectors where there are none.
-    pub fn codes(&self, table: &FieldTable, page: &PageEntry) -> Result<OwnedBytes, Error> {
-        self.read(page.offset..page.offset + table.code_bytes(page) as u64)
-    }
-
     /// The vectors of the page at `place` of the table at the highest precision stored, `tokens x dim`.
     pub fn values(&self, field: Field, place: usize) -> Result<Vec<f32>, Error> {
         let Some(OpenField { table, .. }) = self.open_field(field) else { return Ok(Vec::new()) };
         let page = &table.pages[place];
         let tokens = usize::from(page.tokens);
         if let Some(range) = table.f16_range(page) {
-            let bytes = self.read(range)?;
-            return Ok(bytes.as_chunks().0.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect());
+            return Ok(halves(&self.read(range)?).collect());
         }
-        let codes = self.codes(table, page)?;
+        let codes = self.read(page.offset..page.offset + table.code_bytes(page) as u64)?;
         let values = match (self.block_of(field, place), table.precision.depth()) {
             (Some((block, at)), Some(depth)) => {
                 let groups: Vec<_> = block.groups(at).collect();

@@ -31,7 +31,7 @@ mod writer;
 pub(crate) use block::Block;
 pub(crate) use file::SegmentFile;
 pub(crate) use table::{Coding, FieldTable, PageEntry};
-pub(crate) use writer::{EncodedPage, SegmentFileWriter};
+pub(crate) use writer::{EncodedPage, PageHead, SegmentFileWriter};
 
 /// The extension of the file within a segment.
 pub const EXTENSION: &str = "late";

@@ -13,18 +13,38 @@ use crate::Origin;
 use crate::codes::{Codebook, CodedPage, Group};
 use crate::options::LateField;
 
+/// What is written of a page beside its vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct PageHead<'a> {
+    /// The document, until [`SegmentFileWriter::finish`] gives it its final id.
+    pub doc: u32,
+    pub tokens: u16,
+    pub origin: Origin,
+    pub layout: &'a [u8],
+}
+
 /// The vectors of a page as they go to the file.
 pub(crate) struct EncodedPage<'a> {
     pub coding: Coding,
-    pub tokens: u16,
-    pub origin: Origin,
     /// Codes, and the f16 copy where it is kept.
     pub vectors: &'a [u8],
-    pub layout: &'a [u8],
     /// Where there is a codebook: its groups and what its codes leave out.
     pub groups: &'a [Group],
     pub radius: f32,
     pub coarse_error: f32,
+}
+
+impl<'a> EncodedPage<'a> {
+    /// Vectors that stay f16.
+    pub fn half(vectors: &'a [u8]) -> Self {
+        Self { coding: Coding::Half, vectors, groups: &[], radius: 0.0, coarse_error: 0.0 }
+    }
+
+    /// Codes.
+    pub fn coded(coding: Coding, page: &'a CodedPage) -> Self {
+        let CodedPage { record, groups, radius, coarse_error } = page;
+        Self { coding, vectors: record, groups, radius: *radius, coarse_error: *coarse_error }
+    }
 }
 
 /// Streams pages to the file; the page table (32 bytes a page) and the centroids of pages stay in memory.
@@ -81,27 +101,27 @@ impl SegmentFileWriter {
     }
 
     /// Appends a page of the field at position `at`.
-    pub fn push(&mut self, at: usize, doc: u32, page: &EncodedPage<'_>) -> io::Result<()> {
+    pub fn push(&mut self, at: usize, head: &PageHead<'_>, page: &EncodedPage<'_>) -> io::Result<()> {
         let field = &mut self.fields[at];
         let name = &field.table.name;
         let too_many = io::Error::other(format!("field {name}: a segment holds at most 255 models"));
-        let origin = field.table.origin_index(page.origin).ok_or(too_many)?;
+        let origin = field.table.origin_index(head.origin).ok_or(too_many)?;
         field.numbers.push(match page.coding {
             Coding::Block(block) => field.blocks[usize::from(block)].push(page.groups),
             Coding::Half | Coding::Direct => 0,
         });
         field.table.pages.push(PageEntry {
-            doc,
+            doc: head.doc,
             offset: self.offset,
-            tokens: page.tokens,
+            tokens: head.tokens,
             origin,
             coding: page.coding,
-            layout_length: page.layout.len() as u32,
+            layout_length: head.layout.len() as u32,
             radius: rounded_up(page.radius),
             coarse_error: rounded_up(page.coarse_error),
         });
         self.put(page.vectors)?;
-        self.put(page.layout)?;
+        self.put(head.layout)?;
         self.align()
     }
 
@@ -160,20 +180,4 @@ impl SegmentFileWriter {
 fn rounded_up(value: f32) -> f16 {
     let near = f16::from_f32(value);
     if near.to_f32() < value { f16::from_bits(near.to_bits() + 1) } else { near }
-}
-
-impl<'a> EncodedPage<'a> {
-    /// A coded page; tokens, model and layout are the caller's to add.
-    pub fn of(coding: Coding, page: &'a CodedPage) -> Self {
-        Self {
-            coding,
-            tokens: 0,
-            origin: Origin::Unknown,
-            vectors: &page.record,
-            layout: &[],
-            groups: &page.groups,
-            radius: page.radius,
-            coarse_error: page.coarse_error,
-        }
-    }
 }
