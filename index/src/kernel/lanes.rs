@@ -88,11 +88,6 @@ impl QueryLanes {
         self.coarse_error += error.sqrt();
     }
 
-    /// Whether it can be scored by `grade`.
-    pub(super) fn can(&self, grade: Grade) -> bool {
-        grade == Grade::Coarse || !self.fine.is_empty()
-    }
-
     /// Query tokens.
     pub fn tokens(&self) -> usize {
         self.tokens
@@ -127,7 +122,9 @@ impl QueryLanes {
         &self.inverse_scales
     }
 
-    pub(super) fn parts(&self) -> (&[i8], &[i8], &[i32], &[i32]) {
+    /// The coarse and the fine part, and what is to be taken off their sums, for scores by `grade`.
+    pub(super) fn parts(&self, grade: Grade) -> (&[i8], &[i8], &[i32], &[i32]) {
+        assert!(grade == Grade::Coarse || !self.fine.is_empty(), "the query was made for the coarse grade");
         (&self.coarse, &self.fine, &self.coarse_zero, &self.fine_zero)
     }
 }

@@ -6,7 +6,7 @@ use super::levels::level_width;
 /// The lane scores of one token: `dot * scale`, the dot product in integers, what follows in this very order of f32
 /// operations on every machine.
 fn lane_scores(query: &QueryLanes, grade: Grade, levels: &[u8], scale: f32, scores: &mut [f32]) {
-    let (coarse, fine, coarse_zero, fine_zero) = query.parts();
+    let (coarse, fine, coarse_zero, fine_zero) = query.parts(grade);
     let lanes = query.lanes();
     let dot = |values: &[i8], lane: usize| -> i32 {
         levels

@@ -95,7 +95,7 @@ unsafe fn tile<M: Machine, S: Sink<M::Registers>, const TOKENS: usize, const GRO
     token: usize,
     sink: &mut S,
 ) {
-    let (coarse, fine, coarse_zero, fine_zero) = query.parts();
+    let (coarse, fine, coarse_zero, fine_zero) = query.parts(if FINE { Grade::Refined } else { Grade::Coarse });
     let (width, stride) = (level_width(query.dim()), query.lanes() * 4);
     // SAFETY: chunk `c` of group `g` stands at `c * stride + g * 32` in the parts that are read, which hold `width / 4 * stride` bytes;
     // zeros and lanes are counted alike.
@@ -236,7 +236,7 @@ impl<R: Registers> Sink<R> for Nearest<'_> {
 #[inline(always)]
 pub(super) unsafe fn raise_best<M: Machine>(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
     let lanes = query.lanes();
-    check(query, grade, tokens.levels, tokens.scales);
+    check(query, tokens.levels, tokens.scales);
     assert!(best.len() >= lanes);
     if let Some(rows) = tokens.rows {
         let last = rows.centroids.iter().copied().max().map_or(0, |last| usize::from(last) + 1);
@@ -259,7 +259,7 @@ pub(super) unsafe fn fill_rows<M: Machine>(
     scales: &[f32],
     rows: &mut [f32],
 ) {
-    check(query, grade, levels, scales);
+    check(query, levels, scales);
     assert!(rows.len() >= levels.len() / level_width(query.dim()) * query.lanes());
     let mut sink = Fill { lanes: query.lanes(), rows };
     // SAFETY: lengths were just checked.
@@ -276,7 +276,7 @@ pub(super) unsafe fn nearest<M: Machine>(
     half_norms: &[f32],
     found: &mut [u32],
 ) {
-    check(query, Grade::Coarse, levels, scales);
+    check(query, levels, scales);
     assert!(half_norms.len() >= scales.len() && found.len() >= query.lanes());
     let inverse = query.inverse_scales();
     let mut best = vec![f32::NEG_INFINITY; query.lanes()];
@@ -285,8 +285,7 @@ pub(super) unsafe fn nearest<M: Machine>(
     unsafe { passes::<M, _>(query, Grade::Coarse, levels, scales, &mut sink) }
 }
 
-fn check(query: &QueryLanes, grade: Grade, levels: &[u8], scales: &[f32]) {
-    assert!(query.can(grade), "the query was made for the coarse grade");
+fn check(query: &QueryLanes, levels: &[u8], scales: &[f32]) {
     let width = level_width(query.dim());
     assert!(levels.len().is_multiple_of(width) && scales.len() >= levels.len() / width);
 }
