@@ -50,15 +50,17 @@ mod query;
 mod rows;
 mod segment;
 mod spool;
+mod summary;
 mod value;
 mod vectors;
 
 pub use error::Error;
 pub use fingerprint::{Fingerprint, Origin};
-pub use handle::{CodebookSummary, FieldSummary, LateInteraction, SegmentSummary};
+pub use handle::LateInteraction;
 pub use layout::{PageLayout, PatchBox};
 pub use options::{LateInteractionOptions, Precision, TYPE_NAME};
 pub use query::{Effort, LateInteractionQuery, PageExplanation, PageHit, SearchReport, SearchWork, TokenMatch};
 pub use rows::ROW_FIELD;
 pub use segment::{EXTENSION, FORMAT_VERSION};
+pub use summary::{CodebookSummary, FieldSummary, SegmentSummary};
 pub use vectors::{MAX_TOKENS, MultiVector, PageVectors, QueryVectors, UnitLength};

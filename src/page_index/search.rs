@@ -97,11 +97,14 @@ impl PageIndex {
         let filter = request.filter.map(|filter| self.parse_filter(filter)).transpose()?;
         let filter = filter.as_deref();
         let (ranked, late) = match request.mode {
-            Mode::Late => self.by_vectors(searcher, request, filter, k)?,
+            Mode::Late => {
+                let report = self.by_vectors(searcher, request, filter, k)?;
+                (ranked(report.as_ref()), report)
+            }
             Mode::Bm25 => (self.by_words(searcher, request, filter, k)?, None),
             Mode::Hybrid => {
                 let depth = k.max(FUSION_DEPTH).min(all);
-                let (late, _) = self.by_vectors(searcher, request, filter, depth)?;
+                let late = ranked(self.by_vectors(searcher, request, filter, depth)?.as_ref());
                 let words = self.by_words(searcher, request, filter, depth)?;
                 (fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], k), None)
             }
@@ -115,14 +118,13 @@ impl PageIndex {
         request: &SearchRequest<'_>,
         filter: Option<&dyn Query>,
         k: usize,
-    ) -> Result<(Ranked, Option<SearchReport>), Error> {
-        let Some(vectors) = &request.vectors else { return Ok((Vec::new(), None)) };
+    ) -> Result<Option<SearchReport>, Error> {
+        let Some(vectors) = &request.vectors else { return Ok(None) };
         let mut query = self.handle.query(self.fields.tokens, vectors.clone()).k(k).effort(request.effort);
         if let Some(filter) = filter {
             query = query.filter(filter.box_clone());
         }
-        let report = query.report(searcher)?;
-        Ok((report.hits.iter().map(|hit| (hit.score, hit.address)).collect(), Some(report)))
+        Ok(Some(query.report(searcher)?))
     }
 
     fn by_words(
@@ -131,7 +133,7 @@ impl PageIndex {
         request: &SearchRequest<'_>,
         filter: Option<&dyn Query>,
         k: usize,
-    ) -> Result<Vec<(f32, DocAddress)>, Error> {
+    ) -> Result<Ranked, Error> {
         let (Some(text), true) = (request.text, k > 0) else { return Ok(Vec::new()) };
         let mut query = self.word_query(text);
         if let Some(filter) = filter {
@@ -165,7 +167,7 @@ impl PageIndex {
     }
 
     /// Document and page of each hit, from the fast fields.
-    fn resolve(&self, searcher: &Searcher, ranked: Vec<(f32, DocAddress)>) -> Result<Vec<Hit>, Error> {
+    fn resolve(&self, searcher: &Searcher, ranked: Ranked) -> Result<Vec<Hit>, Error> {
         let mut columns = HashMap::new();
         let mut hits = Vec::with_capacity(ranked.len());
         for (score, address) in ranked {
@@ -211,6 +213,10 @@ impl PageIndex {
     }
 }
 
+fn ranked(report: Option<&SearchReport>) -> Ranked {
+    report.iter().flat_map(|report| &report.hits).map(|hit| (hit.score, hit.address)).collect()
+}
+
 /// Lets clauses that only exclude match everything else. Tantivy 0.27 makes such a clause of the second half of
 /// `a AND NOT b`, and lets it match nothing (tantivy pull request 3025).
 fn complete_exclusions(query: Box<dyn Query>) -> Box<dyn Query> {
@@ -224,7 +230,7 @@ fn complete_exclusions(query: Box<dyn Query>) -> Box<dyn Query> {
 }
 
 /// Reciprocal rank fusion: each list adds `weight / (60 + rank)` to its pages.
-fn fuse(lists: &[(Vec<(f32, DocAddress)>, f32)], k: usize) -> Vec<(f32, DocAddress)> {
+fn fuse(lists: &[(Ranked, f32)], k: usize) -> Ranked {
     let mut fused: HashMap<DocAddress, f32> = HashMap::new();
     for (ranked, weight) in lists {
         for (rank, (_, address)) in (1u32..).zip(ranked) {

@@ -2,13 +2,13 @@
 //! the rest is expected to hold fewer hits than the effort allows to lose.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 use tantivy::DocAddress;
 
 use super::PageHit;
 use super::certainty::Prediction;
 use super::eligible::EligiblePages;
+use super::hit::BestHits;
 use super::prepared::{PageScorer, PreparedQuery};
 use super::probe::BlockProbe;
 use super::report::SearchWork;
@@ -39,9 +39,9 @@ struct CentroidPage {
 }
 
 /// A page scored by coarse codes.
-struct CoarsePage {
+struct CoarsePage<'a> {
     score: f32,
-    pages: u32,
+    pages: &'a EligiblePages<'a>,
     place: u32,
 }
 
@@ -53,6 +53,21 @@ pub(super) struct Climbed {
     pub missing: f64,
     /// No page that was not scored in full exceeds this score.
     pub bound: f32,
+    /// What was done.
+    pub work: SearchWork,
+}
+
+/// Pages that wait on a rung.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// How many hits they are expected to hold.
+    missing: f64,
+    /// How many of them to score next for that to come within what the rung may lose.
+    next: usize,
+}
+
+impl Waiting {
+    const NONE: Self = Self { missing: 0.0, next: 0 };
 }
 
 pub(super) struct Ladder<'a> {
@@ -65,13 +80,13 @@ pub(super) struct Ladder<'a> {
     budget: f64,
     /// Best last, so that they are popped.
     by_centroids: Vec<CentroidPage>,
-    by_codes: Vec<CoarsePage>,
-    best: BinaryHeap<Reverse<PageHit>>,
+    by_codes: Vec<CoarsePage<'a>>,
+    best: BestHits,
     /// Pairs of scores of pages that have climbed a rung.
     list_to_centroids: Vec<(f64, f64)>,
     centroids_to_codes: Vec<(f64, f64)>,
     codes_to_full: Vec<(f64, f64)>,
-    pub work: SearchWork,
+    work: SearchWork,
 }
 
 impl<'a> Ladder<'a> {
@@ -96,7 +111,7 @@ impl<'a> Ladder<'a> {
             budget: loss * k as f64,
             by_centroids: Vec::new(),
             by_codes: Vec::new(),
-            best: BinaryHeap::new(),
+            best: BestHits::new(k),
             list_to_centroids: Vec::new(),
             centroids_to_codes: Vec::new(),
             codes_to_full: Vec::new(),
@@ -112,26 +127,25 @@ impl<'a> Ladder<'a> {
 
     /// Pages without a codebook have no centroids: coarse codes are where they begin.
     fn score_direct(&mut self) -> Result<(), Error> {
-        for (at, segment) in (0u32..).zip(self.segments) {
-            for place in segment.places() {
-                if segment.file.block_of(segment.field, place).is_none() {
-                    let score = self.coarse(at, place)?;
-                    self.by_codes.push(CoarsePage { score, pages: at, place: place as u32 });
+        for pages in self.segments {
+            for place in pages.places() {
+                if pages.file.block_of(pages.field, place).is_none() {
+                    let score = self.coarse(pages, place)?;
+                    self.by_codes.push(CoarsePage { score, pages, place: place as u32 });
                 }
             }
         }
         Ok(())
     }
 
-    fn coarse(&mut self, segment: u32, place: usize) -> Result<f32, Error> {
-        let page = self.segments[segment as usize].page(place);
+    fn coarse(&mut self, pages: &EligiblePages<'_>, place: usize) -> Result<f32, Error> {
         self.work.coarse_pages += 1;
-        self.work.tokens += u64::from(page.table.pages[place].tokens);
-        self.scorer.coarse(&page)
+        self.work.tokens += u64::from(pages.table.pages[place].tokens);
+        self.scorer.coarse(&pages.page(place))
     }
 
     /// Climbs until the expected loss is within the budget.
-    pub fn climb(mut self) -> Result<(Climbed, SearchWork), Error> {
+    pub fn climb(mut self) -> Result<Climbed, Error> {
         self.score_centroids(CENTROID_STEP.max(4 * self.k));
         self.score_coarse(COARSE_START.max(4 * self.k))?;
         self.score_full(FULL_PER_HIT * self.k)?;
@@ -140,72 +154,58 @@ impl<'a> Ladder<'a> {
             self.score_coarse(usize::MAX)?;
         }
         loop {
-            let [by_lists, by_centroids, by_codes] = self.missing();
-            let missing = by_lists.0 + by_centroids.0 + by_codes.0;
-            let over = |missing: f64, rung: usize| missing > self.budget * LOSS_SHARES[rung];
-            if by_lists.1 > 0 && over(by_lists.0, 0) {
-                self.score_centroids(by_lists.1.clamp(CENTROID_STEP, 4 * CENTROID_STEP));
-            } else if by_centroids.1 > 0 && over(by_centroids.0, 1) {
-                self.score_coarse(by_centroids.1.clamp(*COARSE_STEP.start(), *COARSE_STEP.end()))?;
-            } else if by_codes.1 > 0 && over(by_codes.0, 2) {
-                self.score_full(by_codes.1)?;
+            let [by_lists, by_centroids, by_codes] = self.waiting();
+            let over = |waiting: Waiting, rung: usize| waiting.next > 0 && waiting.missing > self.allowed(rung);
+            if over(by_lists, 0) {
+                self.score_centroids(by_lists.next.clamp(CENTROID_STEP, 4 * CENTROID_STEP));
+            } else if over(by_centroids, 1) {
+                self.score_coarse(by_centroids.next.clamp(*COARSE_STEP.start(), *COARSE_STEP.end()))?;
+            } else if over(by_codes, 2) {
+                self.score_full(by_codes.next)?;
             } else {
+                let missing = by_lists.missing + by_centroids.missing + by_codes.missing;
                 let bound = self.bound();
-                let mut hits: Vec<PageHit> = self.best.into_iter().map(|Reverse(hit)| hit).collect();
-                hits.sort_unstable_by(|one, two| two.cmp(one));
-                return Ok((Climbed { hits, missing, bound }, self.work));
+                return Ok(Climbed { hits: self.best.into_sorted(), missing, bound, work: self.work });
             }
         }
     }
 
-    /// For pages known by lists, by centroids and by coarse codes only: how many hits they are expected to hold, and how
-    /// many of them to score next for that to come within the budget.
-    fn missing(&mut self) -> [(f64, usize); 3] {
-        // Fewer than k hits: anything may be one.
-        let limit = if self.best.len() < self.k { f64::NEG_INFINITY } else { self.limit() };
-        let known = Prediction::fit(&self.codes_to_full);
-        let next = |points: &[(f64, f64)], then: Option<Prediction>| Some(Prediction::fit(points)?.then(&then?));
-        let by_centroids = next(&self.centroids_to_codes, known);
-        let by_lists = next(&self.list_to_centroids, by_centroids);
-        let waiting: usize = self.probes.iter().map(|probe| probe.waiting.len() + probe.untouched).sum();
-        let lists = match by_lists {
-            _ if waiting == 0 => (0.0, 0),
-            None => (f64::INFINITY, waiting),
-            Some(prediction) => {
-                let untouched =
-                    |probe: &BlockProbe<'_>| probe.untouched as f64 * prediction.exceeds(f64::from(probe.floor), limit);
-                let (mut sum, mut likely) = (self.probes.iter().map(untouched).sum::<f64>(), 0);
-                for probe in &self.probes {
-                    let scores = probe.waiting.iter().rev().map(|(score, _)| f64::from(*score));
-                    let (missing, count) = expected(scores, &prediction, limit, 0.0);
-                    (sum, likely) = (sum + missing, likely + count);
-                }
-                (sum, likely.max(1))
-            }
-        };
-        let allowed = |rung: usize| self.budget * LOSS_SHARES[rung];
-        let centroids = match by_centroids {
-            _ if self.by_centroids.is_empty() => (0.0, 0),
-            None => (f64::INFINITY, self.by_centroids.len()),
-            Some(prediction) => {
-                let scores = self.by_centroids.iter().rev().map(|page| f64::from(page.score));
-                expected(scores, &prediction, limit, allowed(1))
-            }
-        };
-        let codes = match known {
-            _ if self.by_codes.is_empty() => (0.0, 0),
-            None => (f64::INFINITY, self.by_codes.len()),
-            Some(prediction) => {
-                let scores = self.by_codes.iter().rev().map(|page| f64::from(page.score));
-                expected(scores, &prediction, limit, allowed(2))
-            }
-        };
-        [lists, centroids, codes]
+    /// How many hits may be lost on a rung.
+    fn allowed(&self, rung: usize) -> f64 {
+        self.budget * LOSS_SHARES[rung]
     }
 
-    /// The score of the k-th hit.
-    fn limit(&self) -> f64 {
-        self.best.peek().map_or(f64::NEG_INFINITY, |Reverse(worst)| f64::from(worst.score))
+    /// What waits known by lists, by centroids and by coarse codes only.
+    fn waiting(&self) -> [Waiting; 3] {
+        let limit = f64::from(self.best.limit());
+        let next = |points: &[(f64, f64)], then: Option<Prediction>| Some(Prediction::fit(points)?.then(&then?));
+        let by_codes = Prediction::fit(&self.codes_to_full);
+        let by_centroids = next(&self.centroids_to_codes, by_codes);
+        let by_lists = next(&self.list_to_centroids, by_centroids);
+        let centroid_scores = self.by_centroids.iter().rev().map(|page| page.score);
+        let code_scores = self.by_codes.iter().rev().map(|page| page.score);
+        [
+            self.waiting_by_lists(by_lists, limit),
+            waiting(centroid_scores, by_centroids, limit, self.allowed(1)),
+            waiting(code_scores, by_codes, limit, self.allowed(2)),
+        ]
+    }
+
+    fn waiting_by_lists(&self, prediction: Option<Prediction>, limit: f64) -> Waiting {
+        let pages: usize = self.probes.iter().map(|probe| probe.waiting.len() + probe.untouched).sum();
+        if pages == 0 {
+            return Waiting::NONE;
+        }
+        let Some(prediction) = prediction else { return Waiting { missing: f64::INFINITY, next: pages } };
+        let untouched =
+            |probe: &BlockProbe<'_>| probe.untouched as f64 * prediction.exceeds(f64::from(probe.floor), limit);
+        let (mut missing, mut next) = (self.probes.iter().map(untouched).sum::<f64>(), 0);
+        for probe in &self.probes {
+            let scores = probe.waiting.iter().rev().map(|(score, _)| *score);
+            let named = waiting(scores, Some(prediction), limit, 0.0);
+            (missing, next) = (missing + named.missing, next + named.next);
+        }
+        Waiting { missing, next: next.max(1) }
     }
 
     /// Scores the next `count` pages by their centroids: those that lists named, then all others.
@@ -247,13 +247,12 @@ impl<'a> Ladder<'a> {
         let rest = self.by_centroids.len().saturating_sub(count);
         for next in self.by_centroids.split_off(rest) {
             let probe = &self.probes[next.probe as usize];
-            let (segment, place) = (probe.pages.segment, probe.block.pages[next.page as usize]);
-            let at = self.segments.partition_point(|pages| pages.segment < segment) as u32;
-            let score = self.coarse(at, place as usize)?;
+            let (pages, place) = (probe.pages, probe.block.pages[next.page as usize]);
+            let score = self.coarse(pages, place as usize)?;
             self.centroids_to_codes.push((f64::from(next.score), f64::from(score)));
-            self.by_codes.push(CoarsePage { score, pages: at, place });
+            self.by_codes.push(CoarsePage { score, pages, place });
         }
-        let place = |page: &CoarsePage| Reverse((page.pages, page.place));
+        let place = |page: &CoarsePage<'_>| Reverse((page.pages.segment, page.place));
         self.by_codes.sort_unstable_by(|one, two| one.score.total_cmp(&two.score).then(place(one).cmp(&place(two))));
         Ok(())
     }
@@ -262,15 +261,14 @@ impl<'a> Ladder<'a> {
     fn score_full(&mut self, count: usize) -> Result<(), Error> {
         let rest = self.by_codes.len().saturating_sub(count);
         for next in self.by_codes.split_off(rest) {
-            let segment = &self.segments[next.pages as usize];
-            let page = segment.page(next.place as usize);
+            let page = next.pages.page(next.place as usize);
             let entry = &page.table.pages[page.place];
             let bytes = page.table.vector_bytes(entry) as u64;
             let score = self.scorer.full(&page, &page.file.read(entry.offset..entry.offset + bytes)?)?;
             self.work.full_pages += 1;
             self.work.tokens += u64::from(entry.tokens);
             self.codes_to_full.push((f64::from(next.score), f64::from(score)));
-            keep(&mut self.best, PageHit { score, address: DocAddress::new(segment.segment, entry.doc) }, self.k);
+            self.best.push(PageHit { score, address: DocAddress::new(next.pages.segment, entry.doc) });
         }
         Ok(())
     }
@@ -280,9 +278,9 @@ impl<'a> Ladder<'a> {
         let mut bound = f32::NEG_INFINITY;
         let lengths = self.query.lengths;
         for page in &self.by_codes {
-            let segment = &self.segments[page.pages as usize];
-            let entry = &segment.table.pages[page.place as usize];
-            let block = segment.file.block_of(segment.field, page.place as usize).map(|(block, _)| block);
+            let (pages, place) = (page.pages, page.place as usize);
+            let entry = &pages.table.pages[place];
+            let block = pages.file.block_of(pages.field, place).map(|(block, _)| block);
             let slope = block.map_or(1.0, |block| block.codebook.calibration.slope);
             let longest = block.map_or(0.0, |block| block.codebook.longest()) + entry.radius.to_f32();
             let left_out = lengths * entry.coarse_error.to_f32() + self.query.lanes.coarse_error() * longest;
@@ -308,25 +306,25 @@ impl<'a> Ladder<'a> {
     }
 }
 
-/// Puts a hit into a heap of the `k` best, worst on top.
-pub(super) fn keep(best: &mut BinaryHeap<Reverse<PageHit>>, hit: PageHit, k: usize) {
-    if best.len() < k {
-        best.push(Reverse(hit));
-    } else if best.peek().is_some_and(|Reverse(worst)| *worst < hit) {
-        best.pop();
-        best.push(Reverse(hit));
+/// What waits of pages whose scores fall, where `allowed` hits may be lost. Without a prediction anything may be a hit.
+fn waiting(
+    scores: impl ExactSizeIterator<Item = f32>,
+    prediction: Option<Prediction>,
+    limit: f64,
+    allowed: f64,
+) -> Waiting {
+    if scores.len() == 0 {
+        return Waiting::NONE;
     }
-}
-
-/// The expected number of pages above `limit` among scores that fall, and how many of the first have to be taken for the
-/// rest to hold at most `allowed`.
-fn expected(scores: impl Iterator<Item = f64>, prediction: &Prediction, limit: f64, allowed: f64) -> (f64, usize) {
-    let chances: Vec<f64> =
-        scores.map(|score| prediction.exceeds(score, limit)).take_while(|chance| *chance > NO_CHANCE).collect();
-    let (mut rest, mut count) = (0.0, chances.len());
-    while count > 0 && rest + chances[count - 1] <= allowed {
-        rest += chances[count - 1];
-        count -= 1;
+    let Some(prediction) = prediction else { return Waiting { missing: f64::INFINITY, next: scores.len() } };
+    let chances: Vec<f64> = scores
+        .map(|score| prediction.exceeds(f64::from(score), limit))
+        .take_while(|chance| *chance > NO_CHANCE)
+        .collect();
+    let (mut rest, mut next) = (0.0, chances.len());
+    while next > 0 && rest + chances[next - 1] <= allowed {
+        rest += chances[next - 1];
+        next -= 1;
     }
-    (chances.iter().sum(), count)
+    Waiting { missing: chances.iter().sum(), next }
 }

@@ -118,10 +118,10 @@ impl LateInteractionQuery {
         }
         let (hits, proven, expected_recall, mut work) = match self.effort.loss() {
             Some(loss) if options.precision() != Precision::F16 && eligible > FEW_PAGES.max(2 * self.k) => {
-                let (climbed, work) = Ladder::new(&query, &segments, self.k, loss, self.effort.probes())?.climb()?;
+                let climbed = Ladder::new(&query, &segments, self.k, loss, self.effort.probes())?.climb()?;
                 let proven = climbed.hits.iter().take_while(|hit| hit.score > climbed.bound).count();
-                let missing = climbed.missing.min((self.k - proven.min(self.k)) as f64);
-                (climbed.hits, proven, 1.0 - missing / self.k as f64, work)
+                let missing = climbed.missing.min((self.k - proven) as f64);
+                (climbed.hits, proven, 1.0 - missing / self.k as f64, climbed.work)
             }
             _ => {
                 let (hits, work) = scan::top_k(&query, &segments, self.k)?;

@@ -1,14 +1,11 @@
 //! The exact search: every live page that passes the filter is scored at the highest precision stored.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use rayon::prelude::*;
 use tantivy::DocAddress;
 
 use super::PageHit;
 use super::eligible::EligiblePages;
-use super::ladder::keep;
+use super::hit::BestHits;
 use super::prepared::{PageScorer, PreparedQuery};
 use super::report::SearchWork;
 use crate::Error;
@@ -37,17 +34,11 @@ pub(super) fn top_k(
         work.full_pages += pages.len() as u64;
         work.tokens += pages.places().map(|place| u64::from(pages.table.pages[place].tokens)).sum::<u64>();
     }
-    let best =
-        runs.par_iter().map(|run| score_run(run, query, k)).try_reduce(BinaryHeap::new, |mut one, mut other| {
-            if one.len() < other.len() {
-                std::mem::swap(&mut one, &mut other);
-            }
-            other.into_iter().for_each(|Reverse(hit)| keep(&mut one, hit, k));
-            Ok(one)
-        })?;
-    let mut hits: Vec<PageHit> = best.into_iter().map(|Reverse(hit)| hit).collect();
-    hits.sort_unstable_by(|one, other| other.cmp(one));
-    Ok((hits, work))
+    let best = runs
+        .par_iter()
+        .map(|run| score_run(run, query, k))
+        .try_reduce(|| BestHits::new(k), |one, other| Ok(one.merged(other)))?;
+    Ok((best.into_sorted(), work))
 }
 
 fn push_runs<'a>(pages: &'a EligiblePages<'a>, runs: &mut Vec<Run<'a>>) {
@@ -69,16 +60,16 @@ fn push_runs<'a>(pages: &'a EligiblePages<'a>, runs: &mut Vec<Run<'a>>) {
     }
 }
 
-fn score_run(run: &Run<'_>, query: &PreparedQuery<'_>, k: usize) -> Result<BinaryHeap<Reverse<PageHit>>, Error> {
+fn score_run(run: &Run<'_>, query: &PreparedQuery<'_>, k: usize) -> Result<BestHits, Error> {
     let bytes = run.pages.file.read(run.start..run.end)?;
     let mut scorer = PageScorer::new(query);
-    let mut best = BinaryHeap::new();
+    let mut best = BestHits::new(k);
     for place in &run.places {
         let entry = &run.pages.table.pages[*place];
         let at = (entry.offset - run.start) as usize;
         let vectors = &bytes[at..at + run.pages.table.vector_bytes(entry)];
         let score = scorer.full(&run.pages.page(*place), vectors)?;
-        keep(&mut best, PageHit { score, address: DocAddress::new(run.pages.segment, entry.doc) }, k);
+        best.push(PageHit { score, address: DocAddress::new(run.pages.segment, entry.doc) });
     }
     Ok(best)
 }
