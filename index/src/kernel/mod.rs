@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub(crate) mod byte_rows;
 mod dot;
 pub(crate) mod lanes;
 pub(crate) mod levels;
