@@ -10,6 +10,34 @@ pub(super) struct Prediction {
     spread: f64,
 }
 
+/// Pages that have a cheap score and a dear one, and what they teach.
+#[derive(Default)]
+pub(super) struct Lesson {
+    points: Vec<(f64, f64)>,
+    prediction: Option<Prediction>,
+    /// How many points the prediction is from.
+    learnt: usize,
+}
+
+impl Lesson {
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Adds a page: its cheap score, its dear score.
+    pub fn push(&mut self, cheap: f32, dear: f32) {
+        self.points.push((f64::from(cheap), f64::from(dear)));
+    }
+
+    /// The prediction from all pages so far.
+    pub fn prediction(&mut self) -> Option<Prediction> {
+        if self.learnt < self.points.len() {
+            (self.prediction, self.learnt) = (Prediction::fit(&self.points), self.points.len());
+        }
+        self.prediction
+    }
+}
+
 /// Points that a slope of 1 counts as much as: a few pages of nearly equal score cannot tell a slope.
 const PRIOR_POINTS: f64 = 8.0;
 /// Deviations beyond which a page is no longer taken for one of the others: the page that a query was made for.
