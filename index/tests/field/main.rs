@@ -2,8 +2,10 @@
 
 mod codes;
 mod composing;
+mod concurrent;
 mod crash;
 mod damage;
+mod data;
 mod directories;
 mod frozen;
 mod lifecycle;
