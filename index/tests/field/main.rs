@@ -1,6 +1,7 @@
 //! The late-interaction field against a naive oracle, through everything that tantivy does to an index.
 
 mod codes;
+mod commits;
 mod composing;
 mod concurrent;
 mod crash;
@@ -12,4 +13,5 @@ mod lifecycle;
 mod models;
 mod oracle;
 mod ranged;
+mod shelf;
 mod sorted;
