@@ -13,5 +13,6 @@ mod lifecycle;
 mod models;
 mod oracle;
 mod ranged;
+mod shapes;
 mod shelf;
 mod sorted;
