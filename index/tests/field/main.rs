@@ -12,6 +12,7 @@ mod frozen;
 mod lifecycle;
 mod models;
 mod oracle;
+mod proven;
 mod ranged;
 mod shapes;
 mod shelf;
