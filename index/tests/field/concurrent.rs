@@ -126,13 +126,13 @@ impl Load {
                 writer.delete_term(Term::from_field_u64(self.id, id));
             }
             self.commit(&mut writer, number, &live);
-            if number % 5 == 0 {
+            if number.is_multiple_of(5) {
                 let segments = self.index.searchable_segment_ids().unwrap();
                 // Fails where the merge policy was faster with one of the segments.
                 let merged = writer.merge(&segments).wait();
                 self.merges.fetch_add(u64::from(merged.is_ok()), Ordering::Relaxed);
             }
-            if number % 7 == 0 {
+            if number.is_multiple_of(7) {
                 writer.garbage_collect_files().wait().unwrap();
             }
             number += 1;
@@ -249,7 +249,7 @@ impl Load {
             if let Some(before) = &before {
                 self.check(before, seed, &mut seen);
             }
-            if seed % 3 == 0 {
+            if seed.is_multiple_of(3) {
                 before = Some(snapshot);
             }
             seed += 1;

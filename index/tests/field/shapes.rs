@@ -1,5 +1,7 @@
 //! What the default effort finds does not depend on the shape of pages: their tokens, dimension, blank paper and clusters.
 
+use std::borrow::Borrow;
+
 use colqwen_index_field::Precision::{Bits2, Bits4, Bits8};
 use colqwen_index_field::{Effort, Precision};
 
@@ -18,11 +20,11 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(pairs: impl Iterator<Item = (Answer, Answer)>) -> Self {
+    fn of(pairs: impl Iterator<Item = (Answer, impl Borrow<Answer>)>) -> Self {
         let (mut sum, mut count) = (Self::default(), 0.0);
         for (answer, exact) in pairs {
-            assert_eq!(answer.numbers.len(), exact.numbers.len());
-            sum.recall += answer.recall(&exact);
+            assert_eq!(answer.numbers.len(), exact.borrow().numbers.len());
+            sum.recall += answer.recall(exact.borrow());
             sum.expected_recall += f64::from(answer.report.expected_recall);
             sum.tokens += answer.report.work.tokens as f64;
             count += 1.0;
@@ -104,22 +106,21 @@ fn a_filter_of_a_hundredth_keeps_all_hits_and_costs_less() {
 #[test]
 fn more_effort_finds_no_less_and_looks_at_no_less() {
     for (name, shape) in [
-        ("clusters", Shape { pages: 2000, ..Shape::default() }),
-        ("blank paper", Shape { pages: 2000, blank: 0.4, ..Shape::default() }),
-        ("no clusters", Shape { pages: 1000, centres: 0, ..Shape::default() }),
+        ("clusters", Shape { pages: 1000, ..Shape::default() }),
+        ("blank paper", Shape { pages: 1000, blank: 0.4, ..Shape::default() }),
+        ("no clusters", Shape { pages: 500, centres: 0, ..Shape::default() }),
     ] {
         let corpus = Corpus::new(shape);
         let shelf = Shelf::of(&corpus, Bits4);
+        let queries: Vec<_> = (0..QUERIES).map(|seed| corpus.query(seed)).collect();
+        let exact: Vec<Answer> = queries.iter().map(|query| shelf.search(query, K, Effort::Exact)).collect();
         let (mut recall, mut tokens) = (0.0, 0.0);
         for share in [0.1, 0.2, 0.5, 0.8, 1.0] {
-            let figures = Figures::of((0..QUERIES).map(|seed| {
-                let query = corpus.query(seed);
-                (shelf.search(&query, K, Effort::Share(share)), shelf.search(&query, K, Effort::Exact))
-            }));
+            let answers = queries.iter().map(|query| shelf.search(query, K, Effort::Share(share)));
+            let figures = Figures::of(answers.zip(&exact));
             println!("{name} at {share}: {figures:?}");
             assert!(figures.recall >= recall - 0.005, "{name} at {share}: {figures:?}, recall {recall} before");
-            // At least as many pages are looked at, but other ones: that their lengths differ moves tokens by a thousandth.
-            assert!(figures.tokens >= tokens * 0.995, "{name} at {share}: {figures:?}, {tokens} tokens before");
+            assert!(figures.tokens >= tokens, "{name} at {share}: {figures:?}, {tokens} tokens before");
             (recall, tokens) = (figures.recall, figures.tokens);
         }
     }
