@@ -67,6 +67,21 @@ fn two_hundred_commits_in_2_bits_find_what_one_finds() {
     recall_after_200_commits(256, Precision::Bits2);
 }
 
+#[test]
+fn two_hundred_commits_of_many_kinds_of_tokens_in_8_bits_find_what_one_finds() {
+    recall_after_200_commits(512, Precision::Bits8);
+}
+
+#[test]
+fn two_hundred_commits_of_many_kinds_of_tokens_in_4_bits_find_what_one_finds() {
+    recall_after_200_commits(512, Precision::Bits4);
+}
+
+#[test]
+fn two_hundred_commits_of_many_kinds_of_tokens_in_2_bits_find_what_one_finds() {
+    recall_after_200_commits(512, Precision::Bits2);
+}
+
 /// The mean and the largest relative difference between the scores of all pages.
 fn difference(one: &Shelf, other: &Shelf, queries: &[MultiVector], pages: usize) -> (f64, f64) {
     let (mut sum, mut most, mut count) = (0.0, 0.0f64, 0.0);
@@ -138,5 +153,11 @@ fn off_after_training_anew(generations: u64) -> (f64, f64) {
 #[test]
 fn scores_in_8_bits_stay_within_a_thousandth_when_a_codebook_is_outgrown_twice() {
     let off = off_after_training_anew(2);
+    assert!(off.0 < 0.001 && off.1 < 0.02, "{off:?}");
+}
+
+#[test]
+fn scores_in_8_bits_stay_within_a_thousandth_when_trained_anew_ten_times() {
+    let off = off_after_training_anew(10);
     assert!(off.0 < 0.001 && off.1 < 0.02, "{off:?}");
 }

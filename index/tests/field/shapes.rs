@@ -106,7 +106,7 @@ fn a_filter_of_a_hundredth_keeps_all_hits_and_costs_less() {
 #[test]
 fn more_effort_finds_no_less_and_looks_at_no_less() {
     for (name, shape) in [
-        ("clusters", Shape { pages: 1000, ..Shape::default() }),
+        ("clusters", Shape { pages: 2000, ..Shape::default() }),
         ("blank paper", Shape { pages: 1000, blank: 0.4, ..Shape::default() }),
         ("no clusters", Shape { pages: 500, centres: 0, ..Shape::default() }),
     ] {
