@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use tantivy::DocId;
 
 use crate::Error;
-use crate::codes::{CODEBOOK_TOKENS, Codebook, CodedPage, CurrentCodebooks, Group, OUTGROWN, PageEncoder};
+use crate::codes::{Codebook, CodedPage, CurrentCodebooks, Group, OUTGROWN, PageEncoder};
 use crate::kernel::Depth;
 use crate::options::LateField;
 use crate::segment::{EncodedPage, FieldTable, PageEntry, PageHead, SegmentFile, SegmentFileWriter};
@@ -121,11 +121,10 @@ impl<'a> FieldMerge<'a> {
             }
         }
         let largest = carried.iter().max_by_key(|(_, tokens)| *tokens).map(|(codebook, _)| codebook);
-        // Coarse codes would lose again what they lost once.
-        let recodable = depth == Depth::Eight || self.late.options.keeps_f16() || carried.is_empty();
+        let recodable = self.late.options.is_recodable() || carried.is_empty();
         let outgrown = largest.is_some_and(|codebook| total / OUTGROWN >= codebook.trained_tokens);
         let stale = outgrown || carried.len() > MOST_CODEBOOKS || self.codebooks.retrains(self.late.field);
-        if total >= CODEBOOK_TOKENS && recodable && (carried.is_empty() || stale) {
+        if total >= self.late.options.codebook_tokens() && recodable && (carried.is_empty() || stale) {
             let read = |page: usize| self.values(&self.pages[page]);
             let codebook = self.codebooks.for_pages(self.late, depth, self.pages.len(), total, read)?;
             return Ok(Plan::Recode(codebook));

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tantivy::schema::{Field, FieldType, Schema, SchemaBuilder};
 
 use crate::Error;
+use crate::codes::{CODEBOOK_TOKENS, FOUR_BIT_CODEBOOK_TOKENS, TWO_BIT_CODEBOOK_TOKENS};
 use crate::kernel::Depth;
 
 /// The type name under which the field stands in a tantivy schema.
@@ -121,6 +122,20 @@ impl LateInteractionOptions {
     /// Whether an f16 copy stands beside codes.
     pub fn keeps_f16(&self) -> bool {
         self.keep_f16 && self.precision != Precision::F16
+    }
+
+    /// Whether pages can be coded anew from what is stored: coarse codes would lose again what they lost once.
+    pub(crate) fn is_recodable(&self) -> bool {
+        self.keep_f16 || self.precision == Precision::Bits8
+    }
+
+    /// Tokens below which a segment carries no codebook.
+    pub(crate) fn codebook_tokens(&self) -> u64 {
+        match self.precision {
+            _ if self.is_recodable() => CODEBOOK_TOKENS,
+            Precision::Bits2 => TWO_BIT_CODEBOOK_TOKENS,
+            _ => FOUR_BIT_CODEBOOK_TOKENS,
+        }
     }
 
     /// Adds a late-interaction field to a schema.

@@ -8,7 +8,7 @@ use tempfile::SpooledTempFile;
 
 use crate::Origin;
 use crate::bytes::halves;
-use crate::codes::{CODEBOOK_TOKENS, CodedPage, CurrentCodebooks, PageEncoder, encode_direct};
+use crate::codes::{CodedPage, CurrentCodebooks, PageEncoder, encode_direct};
 use crate::options::LateField;
 use crate::segment::{Coding, EncodedPage, PageHead, SegmentFileWriter};
 
@@ -75,7 +75,7 @@ impl PageSpool {
         let Some(depth) = late.options.precision().depth() else { return Ok(()) };
         let (dim, keeps_f16) = (late.options.dim(), late.options.keeps_f16());
         let (pages, tokens) = (self.pages.len(), self.tokens);
-        let codebook = match tokens < CODEBOOK_TOKENS {
+        let codebook = match tokens < late.options.codebook_tokens() {
             true => None,
             false => Some(codebooks.for_pages(late, depth, pages, tokens, |page| self.read(page, dim))?),
         };

@@ -25,6 +25,13 @@ pub(crate) use record::{CodedRecord, DirectRecord};
 /// An estimate, not yet a measured choice.
 pub(crate) const CODEBOOK_TOKENS: u64 = 16_384;
 
+/// The same in 4 bits, where pages are never coded anew and the first codebook has to serve for good
+/// (index/tests/field/commits.rs shows what a smaller one loses).
+pub(crate) const FOUR_BIT_CODEBOOK_TOKENS: u64 = 32_768;
+
+/// The same in 2 bits, which lean on their centroids the most.
+pub(crate) const TWO_BIT_CODEBOOK_TOKENS: u64 = 65_536;
+
 /// How many times more tokens than a codebook was trained on it may serve before it is trained anew: centroids grow with
-/// the square root of the tokens, so that one would be 4 times too small.
-pub(crate) const OUTGROWN: u64 = 16;
+/// the square root of the tokens, so that one would be half as many as they should be.
+pub(crate) const OUTGROWN: u64 = 4;

@@ -31,14 +31,6 @@ impl Effort {
             Self::Share(share) => Some(10f64.powf(-0.5 - 3.0 * f64::from(share.max(0.0)))),
         }
     }
-
-    /// How many centroids each query token looks up.
-    pub(crate) fn probes(self) -> usize {
-        match self {
-            Self::Exact => usize::MAX,
-            Self::Share(share) => (4.0 * 2f32.powf(3.0 * share.clamp(0.0, 1.0))).round() as usize,
-        }
-    }
 }
 
 impl Default for Effort {

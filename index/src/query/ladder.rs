@@ -100,11 +100,10 @@ impl<'a> Ladder<'a> {
         segments: &'a [EligiblePages<'a>],
         k: usize,
         loss: f64,
-        probes: usize,
     ) -> Result<Self, Error> {
         let blocks = segments.iter().flat_map(|pages| {
             let blocks = pages.file.blocks(pages.field).iter().enumerate();
-            blocks.map(move |(at, block)| BlockProbe::new(query, pages, at, block, probes))
+            blocks.map(move |(at, block)| BlockProbe::new(query, pages, at, block))
         });
         let probes: Vec<BlockProbe<'a>> = blocks.collect();
         let mut ladder = Self {

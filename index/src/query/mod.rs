@@ -33,7 +33,7 @@ use crate::segment::SegmentFile;
 use crate::{Error, LateInteractionOptions, Origin, Precision, QueryVectors};
 
 /// Eligible pages up to which all are scored: estimating would cost as much.
-const FEW_PAGES: usize = 32;
+const FEW_PAGES: usize = 96;
 
 /// How many pages a query finds unless [`LateInteractionQuery::k`] says otherwise.
 const DEFAULT_K: usize = 10;
@@ -118,7 +118,7 @@ impl LateInteractionQuery {
         }
         let (hits, proven, expected_recall, mut work) = match self.effort.loss() {
             Some(loss) if options.precision() != Precision::F16 && eligible > FEW_PAGES.max(2 * self.k) => {
-                let climbed = Ladder::new(&query, &segments, self.k, loss, self.effort.probes())?.climb()?;
+                let climbed = Ladder::new(&query, &segments, self.k, loss)?.climb()?;
                 let proven = climbed.hits.iter().take_while(|hit| hit.score > climbed.bound).count();
                 let missing = climbed.missing.min((self.k - proven) as f64);
                 (climbed.hits, proven, 1.0 - missing / self.k as f64, climbed.work)

@@ -18,6 +18,9 @@ const SAMPLE_ROWS: usize = 2048;
 /// Eligible pages of a block up to which all are scored by their centroids at once: looking up lists would cost as much.
 const FEW_PAGES: usize = 512;
 
+/// Centroids that each query token looks up: the same at each effort, so that more effort goes on where less has stopped.
+const PROBES: usize = 12;
+
 /// The candidates of one block.
 pub(super) struct BlockProbe<'a> {
     pub pages: &'a EligiblePages<'a>,
@@ -101,14 +104,8 @@ impl ByteRows {
 }
 
 impl<'a> BlockProbe<'a> {
-    /// Looks up about `probes` centroids for each query token.
-    pub fn new(
-        query: &PreparedQuery<'_>,
-        pages: &'a EligiblePages<'a>,
-        at: usize,
-        block: &'a Block,
-        probes: usize,
-    ) -> Self {
+    /// Looks up about [`PROBES`] centroids for each query token.
+    pub fn new(query: &PreparedQuery<'_>, pages: &'a EligiblePages<'a>, at: usize, block: &'a Block) -> Self {
         let eligible = pages.in_block(at);
         let count = eligible.as_ref().map_or(block.pages.len(), |eligible| eligible.len() as usize);
         let rows = ByteRows::new(&query.lanes, query.rows(block));
@@ -125,13 +122,13 @@ impl<'a> BlockProbe<'a> {
             postings: 0,
         };
         if count > FEW_PAGES {
-            probe.look_up(query.lanes.tokens(), probes);
+            probe.look_up(query.lanes.tokens());
         }
         probe
     }
 
-    fn look_up(&mut self, tokens: usize, probes: usize) {
-        let thresholds = self.rows.thresholds(tokens, probes);
+    fn look_up(&mut self, tokens: usize) {
+        let thresholds = self.rows.thresholds(tokens, PROBES);
         let mut probed: Vec<Vec<(u8, u16)>> = vec![Vec::new(); tokens];
         for (centroid, row) in self.rows.bytes.chunks_exact(self.rows.stride).enumerate() {
             // Nearly no row reaches any threshold.

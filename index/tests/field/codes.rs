@@ -17,7 +17,7 @@ use crate::oracle::{Random, maxsim};
 const DIM: usize = 32;
 const PAGE_TOKENS: usize = 60;
 /// More tokens than a segment without a codebook may have.
-const PAGES: u64 = 400;
+const PAGES: u64 = 1200;
 const QUERIES: u64 = 40;
 const CODED: [Precision; 3] = [Precision::Bits8, Precision::Bits4, Precision::Bits2];
 
@@ -216,7 +216,7 @@ fn merges_lose_nothing_and_share_a_codebook() {
 fn a_page_scores_alike_in_small_large_and_merged_segments() {
     for (precision, most) in CODED.into_iter().zip([0.002, 0.004, 0.01]) {
         let (mut small, mut large) = (Shelf::of(precision), Shelf::of(precision));
-        (0..8).for_each(|at| small.add(at * 50..(at + 1) * 50));
+        (0..PAGES / 50).for_each(|at| small.add(at * 50..(at + 1) * 50));
         large.add(0..PAGES);
         let difference = |one: &Shelf, two: &Shelf| {
             let mut sum = 0.0;

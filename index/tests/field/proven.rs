@@ -69,7 +69,7 @@ fn short_queries() {
 #[test]
 fn queries_that_one_page_answers_best() {
     for (centres, precision) in [(65_536, Precision::Bits8), (0, Precision::Bits4), (0, Precision::Bits2)] {
-        let shape = Shape { centres, query_noise: 0.1, ..clusters() };
+        let shape = Shape { centres, query_noise: 0.1, pages: 2400, ..clusters() };
         let proven = check(&format!("a page's own tokens, {centres} centres"), shape, precision);
         assert!(proven > 0, "nothing was proven, so nothing was checked");
     }
@@ -77,6 +77,6 @@ fn queries_that_one_page_answers_best() {
 
 #[test]
 fn an_index_of_few_pages() {
-    let proven = check("60 pages", Shape { pages: 60, ..clusters() }, Precision::Bits4);
+    let proven = check("150 pages", Shape { pages: 150, ..clusters() }, Precision::Bits4);
     assert!(proven > 0, "nothing was proven, so nothing was checked");
 }

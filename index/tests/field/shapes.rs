@@ -53,7 +53,7 @@ fn default_effort(name: &str, shape: Shape, precision: Precision, least: f64) {
 #[test]
 fn dimensions_that_fill_no_register() {
     for (dim, precision) in [(96, Bits4), (320, Bits2)] {
-        default_effort(&format!("dim {dim}"), Shape { dim, pages: 600, ..Shape::default() }, precision, 0.95);
+        default_effort(&format!("dim {dim}"), Shape { dim, pages: 1600, ..Shape::default() }, precision, 0.95);
     }
 }
 
@@ -66,14 +66,19 @@ fn pages_of_5_to_1200_tokens_in_one_index() {
 #[test]
 fn blank_paper() {
     for (blank, precision) in [(0.0, Bits2), (0.4, Bits8), (0.8, Bits4)] {
-        default_effort(&format!("blank {blank}"), Shape { blank, ..Shape::default() }, precision, 0.95);
+        default_effort(&format!("blank {blank}"), Shape { blank, pages: 1600, ..Shape::default() }, precision, 0.95);
     }
 }
 
 #[test]
 fn few_centres_many_centres_and_none() {
     for (centres, precision) in [(256, Bits8), (4096, Bits4), (65_536, Bits2), (0, Bits4)] {
-        default_effort(&format!("{centres} centres"), Shape { centres, ..Shape::default() }, precision, 0.95);
+        default_effort(
+            &format!("{centres} centres"),
+            Shape { centres, pages: 1600, ..Shape::default() },
+            precision,
+            0.95,
+        );
     }
 }
 
@@ -108,7 +113,7 @@ fn more_effort_finds_no_less_and_looks_at_no_less() {
     for (name, shape) in [
         ("clusters", Shape { pages: 2000, ..Shape::default() }),
         ("blank paper", Shape { pages: 1000, blank: 0.4, ..Shape::default() }),
-        ("no clusters", Shape { pages: 500, centres: 0, ..Shape::default() }),
+        ("no clusters", Shape { pages: 1000, centres: 0, ..Shape::default() }),
     ] {
         let corpus = Corpus::new(shape);
         let shelf = Shelf::of(&corpus, Bits4);
