@@ -1,4 +1,13 @@
-//! Property tests of the kernel against a naive MaxSim in f64.
+//! Property tests of the kernel against a naive MaxSim in f64, and of all machines against the portable one.
+//!
+//! On aarch64, from another machine, with and without the dot product extension (`-cpu max`, `-cpu cortex-a53`):
+//!
+//! ```text
+//! export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER="qemu-aarch64 -cpu max"
+//! export RUSTFLAGS="-C linker=rust-lld -C linker-flavor=ld.lld -C link-self-contained=yes"
+//! cargo test --release -p colqwen-index-field --lib --features blake3/no_neon \
+//!     --target aarch64-unknown-linux-musl kernel
+//! ```
 
 use half::f16;
 use proptest::prelude::*;
@@ -57,7 +66,7 @@ mod integers {
     }
 
     fn case() -> impl Strategy<Value = Case> {
-        let dim = prop_oneof![1usize..40, Just(96), Just(128), Just(320)];
+        let dim = prop_oneof![1usize..40, Just(96), Just(128), Just(130), Just(320)];
         (dim, 1usize..70, 0usize..23).prop_flat_map(|(dim, query_tokens, tokens)| {
             let lanes = query_tokens.next_multiple_of(8);
             (
@@ -85,18 +94,32 @@ mod integers {
     /// The kernels that this machine can run, the chosen ones first.
     fn machines() -> Vec<(&'static str, Raise, Fill, Near)> {
         let mut machines: Vec<(&'static str, Raise, Fill, Near)> = vec![("chosen", raise_best, fill_rows, nearest)];
+        /// Adds the entry points of a module where the machine has what they need.
+        macro_rules! add {
+            ($module:ident) => {
+                if crate::kernel::$module::is_present() {
+                    use crate::kernel::$module;
+                    machines.push((
+                        stringify!($module),
+                        // SAFETY: the instruction set was just found.
+                        |a, b, c, d| unsafe { $module::raise_best(a, b, c, d) },
+                        // SAFETY: as above.
+                        |a, b, c, d, e| unsafe { $module::fill_rows(a, b, c, d, e) },
+                        // SAFETY: as above.
+                        |a, b, c, d, e| unsafe { $module::nearest(a, b, c, d, e) },
+                    ));
+                }
+            };
+        }
         #[cfg(target_arch = "x86_64")]
-        if crate::kernel::avx2::is_present() {
-            use crate::kernel::avx2;
-            machines.push((
-                "avx2",
-                // SAFETY: AVX2 was just found.
-                |a, b, c, d| unsafe { avx2::raise_best(a, b, c, d) },
-                // SAFETY: as above.
-                |a, b, c, d, e| unsafe { avx2::fill_rows(a, b, c, d, e) },
-                // SAFETY: as above.
-                |a, b, c, d, e| unsafe { avx2::nearest(a, b, c, d, e) },
-            ));
+        {
+            add!(vnni);
+            add!(avx2);
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            add!(neon_dot);
+            add!(neon);
         }
         machines
     }
