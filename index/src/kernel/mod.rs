@@ -1,8 +1,8 @@
 //! The arithmetic of MaxSim, compiled per instruction set and chosen at run time.
 //!
 //! [`MaxSim`] scores f16 pages in f32. [`QueryLanes`] scores quantized tokens in int8: [`levels`] turns stored bit planes
-//! into level bytes, [`lanes`] holds the query and the entry points, `tile` the one loop of all vector machines, and
-//! `avx2`, `vnni`, `neon` and `neon_dot` what each instruction set brings to it. `portable` serves all other machines. All
+//! into level bytes, [`lanes`] holds the query and the entry points, `tile` the one loop of all vector machines, `sink` what becomes of its scores, and
+//! `avx2`, `vnni`, `vnni_wide`, `neon` and `neon_dot` what each instruction set brings to it. `portable` serves all other machines. All
 //! are equal in every bit: integer sums are exact, and what follows are the same f32 operations in the same order.
 //!
 //! This folder is the only place with `unsafe`: calling code compiled for instructions whose presence was just checked,
@@ -10,15 +10,20 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub mod bench;
 mod dot;
 pub(crate) mod lanes;
 pub(crate) mod levels;
+mod machines;
 mod maxsim;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_dot;
+mod peak;
 mod portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod sink;
 #[cfg(test)]
 mod tests;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -26,7 +31,11 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 #[cfg(target_arch = "x86_64")]
+mod vnni_wide;
+#[cfg(target_arch = "x86_64")]
 mod ymm;
+#[cfg(target_arch = "x86_64")]
+mod zmm;
 
 pub(crate) use lanes::{Grade, QueryLanes, Rows, Tokens};
 pub(crate) use levels::{Depth, Planes};

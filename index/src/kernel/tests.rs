@@ -51,9 +51,9 @@ proptest! {
 mod integers {
     use proptest::prelude::*;
 
-    use crate::kernel::lanes::{fill_rows, nearest, raise_best};
+    use crate::kernel::lanes::raise_best;
     use crate::kernel::levels::{EIGHT_LEVELS, FOUR_LEVELS, TWO_LEVELS, decode_levels, decode_portable, level_width};
-    use crate::kernel::{Depth, Grade, Planes, QueryLanes, Rows, Tokens, portable};
+    use crate::kernel::{Depth, Grade, Planes, QueryLanes, Rows, Tokens, machines, portable};
 
     #[derive(Clone, Debug)]
     struct Case {
@@ -87,43 +87,6 @@ mod integers {
         })
     }
 
-    type Raise = fn(&QueryLanes, Grade, Tokens<'_>, &mut [f32]);
-    type Fill = fn(&QueryLanes, Grade, &[u8], &[f32], &mut [f32]);
-    type Near = fn(&QueryLanes, &[u8], &[f32], &[f32], &mut [u32]);
-
-    /// The kernels that this machine can run, the chosen ones first.
-    fn machines() -> Vec<(&'static str, Raise, Fill, Near)> {
-        let mut machines: Vec<(&'static str, Raise, Fill, Near)> = vec![("chosen", raise_best, fill_rows, nearest)];
-        /// Adds the entry points of a module where the machine has what they need.
-        macro_rules! add {
-            ($module:ident) => {
-                if crate::kernel::$module::is_present() {
-                    use crate::kernel::$module;
-                    machines.push((
-                        stringify!($module),
-                        // SAFETY: the instruction set was just found.
-                        |a, b, c, d| unsafe { $module::raise_best(a, b, c, d) },
-                        // SAFETY: as above.
-                        |a, b, c, d, e| unsafe { $module::fill_rows(a, b, c, d, e) },
-                        // SAFETY: as above.
-                        |a, b, c, d, e| unsafe { $module::nearest(a, b, c, d, e) },
-                    ));
-                }
-            };
-        }
-        #[cfg(target_arch = "x86_64")]
-        {
-            add!(vnni);
-            add!(avx2);
-        }
-        #[cfg(target_arch = "aarch64")]
-        {
-            add!(neon_dot);
-            add!(neon);
-        }
-        machines
-    }
-
     proptest! {
         #[test]
         fn all_machines_agree_in_every_bit(case in case()) {
@@ -133,27 +96,27 @@ mod integers {
                     let tokens = Tokens { levels: &case.levels, scales: &case.scales, rows };
                     let mut expected = vec![-1e30f32; query.lanes()];
                     portable::raise_best(&query, grade, tokens, &mut expected);
-                    for (name, raise, _, _) in machines() {
+                    for version in machines::present() {
                         let mut best = vec![-1e30f32; query.lanes()];
-                        raise(&query, grade, tokens, &mut best);
-                        prop_assert_eq!(&best[..query.tokens()], &expected[..query.tokens()], "{}", name);
+                        (version.raise_best)(&query, grade, tokens, &mut best);
+                        prop_assert_eq!(&best[..query.tokens()], &expected[..query.tokens()], "{}", version.name);
                     }
                 }
                 let mut expected = vec![0.0; case.scales.len() * query.lanes()];
                 portable::fill_rows(&query, grade, &case.levels, &case.scales, &mut expected);
-                for (name, _, fill, _) in machines() {
+                for version in machines::present() {
                     let mut rows = vec![0.0; expected.len()];
-                    fill(&query, grade, &case.levels, &case.scales, &mut rows);
-                    prop_assert_eq!(&rows, &expected, "{}", name);
+                    (version.fill_rows)(&query, grade, &case.levels, &case.scales, &mut rows);
+                    prop_assert_eq!(&rows, &expected, "{}", version.name);
                 }
             }
             let half_norms: Vec<f32> = case.scales.iter().map(|scale| scale * 7.0).collect();
             let mut expected = vec![0; query.lanes()];
             portable::nearest(&query, &case.levels, &case.scales, &half_norms, &mut expected);
-            for (name, _, _, near) in machines() {
+            for version in machines::present() {
                 let mut found = vec![0; query.lanes()];
-                near(&query, &case.levels, &case.scales, &half_norms, &mut found);
-                prop_assert_eq!(&found[..query.tokens()], &expected[..query.tokens()], "{}", name);
+                (version.nearest)(&query, &case.levels, &case.scales, &half_norms, &mut found);
+                prop_assert_eq!(&found[..query.tokens()], &expected[..query.tokens()], "{}", version.name);
             }
         }
 
