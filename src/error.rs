@@ -31,6 +31,17 @@ pub enum Error {
         /// What the model says.
         cause: colqwen_index_ingest::encoder::EncoderError,
     },
+    /// A page that cannot be pooled.
+    #[cfg(feature = "encode")]
+    #[error("{path:?}, page {page}: {cause}")]
+    NotPooled {
+        /// The file.
+        path: PathBuf,
+        /// The page, from 1.
+        page: u32,
+        /// Why not.
+        cause: colqwen_index_ingest::pooling::PoolingError,
+    },
     /// A PDF or picture could not be read.
     #[cfg(feature = "encode")]
     #[error(transparent)]

@@ -1,8 +1,9 @@
 //! From PDF pages and images through ColQwen2 to token embeddings in Parquet.
 //!
-//! Without features this crate is Parquet in and out ([`embeddings`]). Feature `encode` adds pages of PDFs and pictures
-//! (`page`), the model (`colqwen2`, behind the trait `encoder::Encoder`) and a tiny checkpoint inside the program
-//! (`builtin`); `hub` adds downloads from the Hugging Face hub, `cuda` and `flash-attn` NVIDIA GPUs.
+//! Without features this crate is Parquet in and out ([`embeddings`]) and the pooling of tokens ([`pooling`]). Feature
+//! `encode` adds pages of PDFs and pictures (`page`), the model (`colqwen2`, behind the trait `encoder::Encoder`) and a
+//! tiny checkpoint inside the program (`builtin`); `hub` adds downloads from the Hugging Face hub, `cuda` and
+//! `flash-attn` NVIDIA GPUs.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -19,3 +20,4 @@ pub mod hub;
 mod mapped;
 #[cfg(feature = "encode")]
 pub mod page;
+pub mod pooling;

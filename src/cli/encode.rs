@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use colqwen_index::ingest::embeddings::{
     PageFileOptions, PageRecord, PageWriter, Precision, QueryFileOptions, QueryRecord, QueryWriter,
 };
 use colqwen_index::ingest::page::{Document, PixelBudget};
+use colqwen_index::ingest::pooling::{PoolFactor, pool_page};
 use colqwen_index::model::Model;
 
 use super::{model, progress};
@@ -36,6 +38,9 @@ pub struct Arguments {
     /// The type of the values written [default: f16 for images, f32 for texts].
     #[arg(long, value_name = "f16|f32")]
     dtype: Option<Precision>,
+    /// Merge tokens of a page that resemble each other, so that about one in N is left; queries are never pooled.
+    #[arg(long, value_name = "N", default_value_t = PoolFactor::NONE, conflicts_with = "text")]
+    pool_factor: PoolFactor,
     /// Where the model computes: cpu or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
@@ -51,7 +56,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
 
 fn images(arguments: &Arguments, model: &Model, quiet: bool) -> anyhow::Result<()> {
     let encoder = &model.encoder;
-    let mut options = PageFileOptions::new(encoder.dim());
+    let mut options = PageFileOptions::new(encoder.dim()).pooled_by(arguments.pool_factor);
     options.origin = Some(encoder.page_fingerprint()).into();
     options.query_format = Some(encoder.query_format().to_owned());
     options.precision = arguments.dtype.unwrap_or(Precision::F16);
@@ -69,10 +74,12 @@ fn images(arguments: &Arguments, model: &Model, quiet: bool) -> anyhow::Result<(
             let name = path.file_name().filter(|_| distinct).unwrap_or(path.as_os_str());
             let doc_id = name.to_string_lossy();
             for vectors in encoder.encode_pages(&[page.image])? {
+                let vectors = pool_page(vectors, arguments.pool_factor)
+                    .with_context(|| format!("{path:?}, page {}", page.number))?;
                 let mut record = PageRecord::new(doc_id.clone(), page.number, vectors);
                 record.text = page.text.as_ref().map(|text| text.text());
                 record.source = Some(path.to_string_lossy().into_owned());
-                record.content_hash = Some(document.content_hash().to_vec());
+                record.content_hash = Some(arguments.pool_factor.content_hash(&document.content_hash()));
                 writer.write(&record)?;
             }
             bar.inc(1);

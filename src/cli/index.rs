@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use colqwen_index::indexing::{IndexingOptions, KeepEmbeddings, OnError, Progress, find_files};
+use colqwen_index::ingest::pooling::PoolFactor;
 use colqwen_index::model::Model;
 use colqwen_index::{Error, PageIndex, PageIndexOptions};
 
@@ -37,6 +38,10 @@ pub struct Arguments {
     /// Keep an f16 copy beside codes of 8, 4 or 2 bits, for a new index.
     #[arg(long)]
     keep_f16: bool,
+    /// Merge tokens of a page that resemble each other, so that about one in N is left; 1 for none. Pages of PATH that were
+    /// pooled by another N are encoded again [default: the one the index records, else 1].
+    #[arg(long, value_name = "N")]
+    pool_factor: Option<PoolFactor>,
     /// Keep the Parquet parts in this folder instead of DIR/embeddings.
     #[arg(long, value_name = "DIR", conflicts_with = "no_embeddings")]
     embeddings: Option<PathBuf>,
@@ -89,6 +94,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
             OnErrorName::Fail => OnError::Fail,
         },
         prune: arguments.prune,
+        pool_factor: arguments.pool_factor,
         embeddings: match (arguments.embeddings, arguments.no_embeddings) {
             (_, true) => KeepEmbeddings::No,
             (Some(folder), _) => KeepEmbeddings::In(folder),

@@ -40,6 +40,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         None => writeln!(out, "model not recorded")?,
     }
     writeln!(out, "generation {}, parts of embeddings in the index: {}", inspection.generation, inspection.last_part)?;
+    if inspection.pages_by_pool_factor.keys().any(|factor| !factor.is_none()) || !inspection.pool_factor.is_none() {
+        let counts: Vec<_> =
+            inspection.pages_by_pool_factor.iter().map(|(by, pages)| format!("{pages} by {by}")).collect();
+        writeln!(out, "tokens pooled by {} from now on; pages pooled: {}", inspection.pool_factor, counts.join(", "))?;
+    }
     for segment in &inspection.segments {
         let (live, deleted, bytes) = (segment.live_docs, segment.deleted_docs, segment.file_bytes);
         writeln!(out, "segment {}: {live} pages, {deleted} deleted, {bytes} bytes of vectors", segment.segment)?;
@@ -139,6 +144,9 @@ fn json(inspection: &Inspection, verified: bool) -> serde_json::Value {
             })
         })
         .collect();
+    let by_factor = inspection.pages_by_pool_factor.iter();
+    let pages_by_pool_factor: serde_json::Map<String, serde_json::Value> =
+        by_factor.map(|(factor, pages)| (factor.to_string(), (*pages).into())).collect();
     serde_json::json!({
         "pages": inspection.pages,
         "documents": inspection.documents,
@@ -146,6 +154,8 @@ fn json(inspection: &Inspection, verified: bool) -> serde_json::Value {
         "generation": inspection.generation,
         "last_part": inspection.last_part,
         "model": inspection.model,
+        "pool_factor": inspection.pool_factor,
+        "pages_by_pool_factor": pages_by_pool_factor,
         "verified": verified,
         "segments": segments,
     })

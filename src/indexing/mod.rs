@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use colqwen_index_ingest::pooling::PoolFactor;
+
 use crate::model::Model;
 use crate::{Error, PageIndex};
 
@@ -41,6 +43,9 @@ pub struct IndexingOptions {
     pub prune: bool,
     /// Where to keep the embeddings: a folder of its own, or nowhere.
     pub embeddings: KeepEmbeddings,
+    /// By how much the tokens of a page are pooled; `None` for the factor that the index records, else 1. Pages of the
+    /// given paths that were pooled by another factor are encoded again.
+    pub pool_factor: Option<PoolFactor>,
     /// Set from elsewhere to stop: the page under way is finished and kept.
     pub stop: Arc<AtomicBool>,
 }
@@ -128,13 +133,15 @@ impl PageIndex {
         // Only the one writer may sweep up after others, and it starts from what they committed last.
         self.reload()?;
         self.record_model(model.recorded())?;
+        let factor = options.pool_factor.unwrap_or(self.pool_factor());
+        self.record_pool_factor(factor)?;
         let parts = folder.map(|folder| Parts::open(folder, self.last_part()?)).transpose()?;
         let mut held = Vec::new();
         if let Some(parts) = &parts {
             held = parts.resume(self, &mut writer, &mut report)?;
             self.reload()?;
         }
-        let mut plan = Plan::new(self, paths, options, &mut report)?;
+        let mut plan = Plan::new(self, paths, options, factor, &mut report)?;
         plan.reuse(&held);
         report.skipped.iter().for_each(|problem| progress(Progress::Skipped { problem }));
         progress(Progress::Planned {
@@ -149,8 +156,8 @@ impl PageIndex {
             }
             writer.commit()?;
         }
-        let mut store = store::Store::new(writer, parts, held, model, self.dim());
-        let outcome = pipeline::run(&plan.tasks, model, options, &mut store, &mut report, &mut progress);
+        let mut store = store::Store::new(writer, parts, held, model, factor);
+        let outcome = pipeline::run(&plan.tasks, model, factor, options, &mut store, &mut report, &mut progress);
         let closed = store.close(outcome.is_ok());
         self.reload()?;
         outcome?;

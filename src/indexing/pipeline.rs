@@ -4,8 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use colqwen_index_field::PageVectors;
 use colqwen_index_ingest::embeddings::PageRecord;
+use colqwen_index_ingest::encoder::EncoderError;
 use colqwen_index_ingest::page::{Document, Page, PageError, PixelBudget};
+use colqwen_index_ingest::pooling::{PoolFactor, pool_page};
+use rayon::prelude::*;
 
 use super::store::Store;
 use super::{FileTask, IndexingOptions, IndexingReport, OnError, Progress};
@@ -34,6 +38,7 @@ enum Encoded<'t> {
 pub(super) fn run(
     tasks: &[FileTask],
     model: &Model,
+    factor: PoolFactor,
     options: &IndexingOptions,
     store: &mut Store,
     report: &mut IndexingReport,
@@ -47,7 +52,7 @@ pub(super) fn run(
     thread::scope(|scope| {
         let renderer = scope.spawn(move || render(tasks, &budget, stop, &to_encoder));
         let storing = scope.spawn(move || keep(store, &encoded));
-        let encoding = encode(&rendered, &to_store, model, options, report, progress);
+        let encoding = encode(&rendered, &to_store, model, factor, options, report, progress);
         drop((rendered, to_store));
         let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         renderer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -76,7 +81,7 @@ fn render_file<'t>(
 ) -> Stopped {
     let send = |message| out.send(message).map_err(|_| std::sync::mpsc::SendError(()));
     let document = match Document::open(&task.path) {
-        Ok(document) if document.content_hash() == task.content_hash => document,
+        Ok(document) if document.content_hash() == task.file_hash => document,
         // Changed since it was planned: the next run will take it as it is then.
         Ok(_) => return Ok(()),
         Err(error) => return send(Rendered::Unreadable(error)),
@@ -99,6 +104,7 @@ fn encode<'t>(
     rendered: &Receiver<Rendered<'t>>,
     out: &SyncSender<Encoded<'t>>,
     model: &Model,
+    factor: PoolFactor,
     options: &IndexingOptions,
     report: &mut IndexingReport,
     progress: &mut impl FnMut(Progress<'_>),
@@ -112,12 +118,12 @@ fn encode<'t>(
                 if batch.len() < model.encoder.pages_at_once() {
                     continue;
                 }
-                if !encode_batch(&mut batch, out, model, options, report, progress)? {
+                if !encode_batch(&mut batch, out, model, factor, options, report, progress)? {
                     return Ok(());
                 }
             }
             other => {
-                if !encode_batch(&mut batch, out, model, options, report, progress)? {
+                if !encode_batch(&mut batch, out, model, factor, options, report, progress)? {
                     return Ok(());
                 }
                 match other {
@@ -131,7 +137,7 @@ fn encode<'t>(
             return Ok(());
         }
     }
-    encode_batch(&mut batch, out, model, options, report, progress).map(drop)
+    encode_batch(&mut batch, out, model, factor, options, report, progress).map(drop)
 }
 
 /// Encodes the waiting pages; `false` if nobody takes them any more.
@@ -139,6 +145,7 @@ fn encode_batch(
     batch: &mut Vec<(&FileTask, Box<Page>)>,
     out: &SyncSender<Encoded<'_>>,
     model: &Model,
+    factor: PoolFactor,
     options: &IndexingOptions,
     report: &mut IndexingReport,
     progress: &mut impl FnMut(Progress<'_>),
@@ -147,21 +154,29 @@ fn encode_batch(
         return Ok(true);
     }
     let images: Vec<_> = batch.iter_mut().map(|(_, page)| std::mem::take(&mut page.image)).collect();
-    let together = model.encoder.encode_pages(&images).ok();
-    let mut together = together.map(Vec::into_iter);
-    for ((task, page), image) in batch.drain(..).zip(images) {
-        // One page that the model refuses fails its batch; alone it fails by its name, and the others are kept.
-        let vectors = match &mut together {
-            Some(vectors) => Ok(vectors.next()),
-            None => model.encoder.encode_pages(&[image]).map(|mut alone| alone.pop()),
-        };
+    // One page that the model refuses fails its batch; alone it fails by its name, and the others are kept.
+    let encoded: Vec<Result<Option<PageVectors>, EncoderError>> = match model.encoder.encode_pages(&images) {
+        Ok(together) => together.into_iter().map(|vectors| Ok(Some(vectors))).collect(),
+        Err(_) => {
+            images.into_iter().map(|image| model.encoder.encode_pages(&[image]).map(|mut alone| alone.pop())).collect()
+        }
+    };
+    let pool = |vectors: Result<Option<PageVectors>, EncoderError>| {
+        vectors.map(|vectors| vectors.map(|vectors| pool_page(vectors, factor)))
+    };
+    let pooled: Vec<_> = encoded.into_par_iter().map(pool).collect();
+    for ((task, page), vectors) in batch.drain(..).zip(pooled) {
+        let (path, number) = (task.path.clone(), page.number);
         let vectors = match vectors {
-            Ok(Some(vectors)) => vectors,
+            Ok(Some(Ok(vectors))) => vectors,
             // An encoder gives one result per page.
             Ok(None) => continue,
+            Ok(Some(Err(cause))) => {
+                skip(Error::NotPooled { path, page: number, cause }, options, report, progress)?;
+                continue;
+            }
             Err(cause) => {
-                let (path, page) = (task.path.clone(), page.number);
-                skip(Error::NotEncoded { path, page, cause }, options, report, progress)?;
+                skip(Error::NotEncoded { path, page: number, cause }, options, report, progress)?;
                 continue;
             }
         };
@@ -169,7 +184,7 @@ fn encode_batch(
         record.text = page.text.map(|text| text.text());
         let source = task.path.canonicalize().unwrap_or_else(|_| task.path.clone());
         record.source = Some(source.to_string_lossy().into_owned());
-        record.content_hash = Some(task.content_hash.to_vec());
+        record.content_hash = Some(task.content_hash.clone());
         if out.send(Encoded::Page(Box::new(record))).is_err() {
             return Ok(false);
         }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::page::Document;
+use colqwen_index_ingest::pooling::PoolFactor;
 
 use super::parts::HeldPage;
 use super::{IndexingOptions, IndexingReport, OnError};
@@ -18,7 +19,10 @@ const ENDINGS: [&str; 7] = ["pdf", "png", "jpg", "jpeg", "webp", "tif", "tiff"];
 pub(super) struct FileTask {
     pub doc_id: String,
     pub path: PathBuf,
-    pub content_hash: [u8; 32],
+    /// Hash of the file.
+    pub file_hash: [u8; 32],
+    /// What its pages record: the hash of the file, and the factor by which they are pooled.
+    pub content_hash: Vec<u8>,
     /// Numbers of the pages to encode, ascending.
     pub pages: Vec<u32>,
     /// Whether the index holds pages of an earlier content, which all go in one commit.
@@ -37,12 +41,13 @@ impl Plan {
         index: &PageIndex,
         paths: &[PathBuf],
         options: &IndexingOptions,
+        factor: PoolFactor,
         report: &mut IndexingReport,
     ) -> Result<Self, Error> {
         let files = find_files(paths)?;
         let mut tasks = Vec::new();
         for (doc_id, path) in &files {
-            match plan_file(index, doc_id, path) {
+            match plan_file(index, doc_id, path, factor) {
                 Ok(Some(task)) => tasks.push(task),
                 Ok(None) => report.unchanged += 1,
                 Err(Error::Page(error)) if options.on_error == OnError::Skip => report.skipped.push(error.to_string()),
@@ -71,9 +76,11 @@ impl Plan {
 }
 
 /// The work that a file needs; `None` if all its pages stand in the index.
-fn plan_file(index: &PageIndex, doc_id: &str, path: &Path) -> Result<Option<FileTask>, Error> {
+fn plan_file(index: &PageIndex, doc_id: &str, path: &Path, factor: PoolFactor) -> Result<Option<FileTask>, Error> {
     let document = Document::open(path)?;
-    let content_hash = document.content_hash();
+    let file_hash = document.content_hash();
+    // Pages of another factor count as pages of another content, and are replaced.
+    let content_hash = factor.content_hash(&file_hash);
     let stored = index.pages_of(doc_id)?;
     let current = |(page, hash): &(u32, Option<Vec<u8>>)| {
         *page <= document.page_count() && hash.as_deref() == Some(content_hash.as_slice())
@@ -81,7 +88,8 @@ fn plan_file(index: &PageIndex, doc_id: &str, path: &Path) -> Result<Option<File
     let replaces = !stored.iter().all(current);
     let done: BTreeSet<u32> = if replaces { BTreeSet::new() } else { stored.iter().map(|(page, _)| *page).collect() };
     let pages: Vec<u32> = (1..=document.page_count()).filter(|page| !done.contains(page)).collect();
-    let task = FileTask { doc_id: doc_id.to_owned(), path: path.to_owned(), content_hash, pages, replaces };
+    let (doc_id, path) = (doc_id.to_owned(), path.to_owned());
+    let task = FileTask { doc_id, path, file_hash, content_hash, pages, replaces };
     Ok((!task.pages.is_empty()).then_some(task))
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use colqwen_index_ingest::embeddings::{PageFileOptions, PageReader, PageRecord, PageWriter};
+use colqwen_index_ingest::pooling::PoolFactor;
 
 use super::FileTask;
 use super::parts::{HeldPage, Parts};
@@ -31,8 +32,14 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub fn new(writer: PageIndexWriter, parts: Option<Parts>, held: Vec<HeldPage>, model: &Model, dim: usize) -> Self {
-        let mut options = PageFileOptions::new(dim);
+    pub fn new(
+        writer: PageIndexWriter,
+        parts: Option<Parts>,
+        held: Vec<HeldPage>,
+        model: &Model,
+        factor: PoolFactor,
+    ) -> Self {
+        let mut options = PageFileOptions::new(model.encoder.dim()).pooled_by(factor);
         options.origin = Some(model.encoder.page_fingerprint()).into();
         options.query_format = Some(model.encoder.query_format().to_owned());
         Self {

@@ -31,6 +31,7 @@ impl PageIndex {
         options.query_format = self.model().map(|model| model.query_format.clone());
         options.further = self.fields.further_columns().cloned().collect();
         options.pooled = self.any_pooled(&searcher)?;
+        options.pool_factors = self.pages_by_pool_factor()?.into_keys().collect();
         let mut writer = PageWriter::create(file, options)?;
         let mut pages = 0;
         for page in self.pages(&searcher) {

@@ -66,6 +66,10 @@ impl PageIndex {
         let mut report = ImportReport::default();
         readers.iter().try_for_each(|reader| self.check_file(reader))?;
         let mut writer = self.writer()?;
+        let factor = readers.iter().flat_map(|reader| &reader.metadata().pool_factors).copied().max();
+        if let Some(factor) = factor.filter(|_| !self.has_pooled()) {
+            self.record_pool_factor(factor)?;
+        }
         for reader in readers {
             report.files += 1;
             for page in reader {

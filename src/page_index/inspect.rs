@@ -1,6 +1,9 @@
 //! What a page index holds, for people and for machines.
 
+use std::collections::BTreeMap;
+
 use colqwen_index_field::SegmentSummary;
+use colqwen_index_ingest::pooling::PoolFactor;
 use tantivy::collector::DocSetCollector;
 
 use tantivy::TantivyDocument;
@@ -27,6 +30,10 @@ pub struct Inspection {
     pub model: Option<RecordedModel>,
     /// Parts of embeddings up to this number are in the index.
     pub last_part: u64,
+    /// By which factor indexing pools tokens unless told otherwise.
+    pub pool_factor: PoolFactor,
+    /// How many live pages were pooled by which factor, as their content hashes record it; 1 also where nothing is known.
+    pub pages_by_pool_factor: BTreeMap<PoolFactor, u64>,
     /// Each segment.
     pub segments: Vec<SegmentSummary>,
 }
@@ -48,8 +55,33 @@ impl PageIndex {
             generation: self.pointer.generation,
             model: self.model().cloned(),
             last_part: self.last_part()?,
+            pool_factor: self.pool_factor(),
+            pages_by_pool_factor: self.pages_by_pool_factor()?,
             segments: self.handle.segments(&searcher)?,
         })
+    }
+
+    /// How many live pages were pooled by which factor; 1 also where nothing is known of it.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn pages_by_pool_factor(&self) -> Result<BTreeMap<PoolFactor, u64>, Error> {
+        let searcher = self.searcher();
+        let mut pages = BTreeMap::new();
+        if !self.has_pooled() {
+            // Spares an index without pooled pages the reading of all its documents.
+            pages.insert(PoolFactor::NONE, searcher.num_docs());
+            return Ok(pages);
+        }
+        for reader in searcher.segment_readers() {
+            let documents = reader.get_store_reader(1).map_err(tantivy::TantivyError::from)?;
+            for doc in reader.doc_ids_alive() {
+                let document: TantivyDocument = documents.get(doc)?;
+                let hash = document.get_first(self.fields.content_hash).and_then(|value| value.as_bytes());
+                *pages.entry(hash.map_or(PoolFactor::NONE, PoolFactor::of_content_hash)).or_default() += 1;
+            }
+        }
+        Ok(pages)
     }
 
     /// The ids of all documents with at least one live page, in order.

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use colqwen_index_field::{LateInteraction, LateInteractionOptions, Origin, Precision};
 use colqwen_index_ingest::embeddings::FurtherColumn;
+use colqwen_index_ingest::pooling::PoolFactor;
 use tantivy::directory::MmapDirectory;
 use tantivy::index::IndexSettings;
 use tantivy::{Index, IndexReader, Searcher};
@@ -82,8 +83,13 @@ impl PageIndex {
         if Pointer::read(folder)?.is_some() {
             return Err(Error::IndexExists { path: folder.to_owned() });
         }
-        let pointer =
-            Pointer { generation: 1, dim: options.dim, model: options.model.clone(), columns: options.further.clone() };
+        let pointer = Pointer {
+            generation: 1,
+            dim: options.dim,
+            model: options.model.clone(),
+            columns: options.further.clone(),
+            pool_factor: None,
+        };
         let field_options =
             LateInteractionOptions::new(options.dim).with_precision(options.precision).with_f16_kept(options.keep_f16);
         let (schema, fields) = PageFields::create(&field_options, &options.further)?;
@@ -201,6 +207,27 @@ impl PageIndex {
             self.pointer.write(&self.folder)?;
         }
         Ok(())
+    }
+
+    /// By which factor indexing pools the tokens of pages unless told otherwise: that of the last run that pooled or was
+    /// told to, or of the first pooled file imported. Pages may have others.
+    pub fn pool_factor(&self) -> PoolFactor {
+        self.pointer.pool_factor.unwrap_or_default()
+    }
+
+    /// Records the factor that later runs pool by.
+    pub(crate) fn record_pool_factor(&mut self, factor: PoolFactor) -> Result<(), Error> {
+        // An index that never pooled says nothing of pooling.
+        if self.pool_factor() != factor {
+            self.pointer.pool_factor = Some(factor);
+            self.pointer.write(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// Whether any page can have been pooled by this program.
+    pub(crate) fn has_pooled(&self) -> bool {
+        self.pointer.pool_factor.is_some()
     }
 
     /// Refuses a model whose queries are for other pages than these.

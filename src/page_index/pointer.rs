@@ -6,6 +6,7 @@ use std::path::Path;
 
 use colqwen_index_field::Fingerprint;
 use colqwen_index_ingest::embeddings::FurtherColumn;
+use colqwen_index_ingest::pooling::PoolFactor;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -34,6 +35,9 @@ pub(super) struct Pointer {
     pub dim: usize,
     pub model: Option<RecordedModel>,
     pub columns: Vec<FurtherColumn>,
+    /// By which factor indexing pools unless told otherwise; absent until a page was pooled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_factor: Option<PoolFactor>,
 }
 
 /// The file: the pointer in an envelope that says what it is.
@@ -100,7 +104,7 @@ mod tests {
 
     fn pointer() -> Pointer {
         let column = FurtherColumn::many("year", FurtherKind::U64);
-        Pointer { generation: 3, dim: 128, model: None, columns: vec![column] }
+        Pointer { generation: 3, dim: 128, model: None, columns: vec![column], pool_factor: None }
     }
 
     #[test]
@@ -109,6 +113,16 @@ mod tests {
         assert_eq!(Pointer::read(folder.path()).unwrap(), None);
         pointer().write(folder.path()).unwrap();
         assert_eq!(Pointer::read(folder.path()).unwrap(), Some(pointer()));
+    }
+
+    #[test]
+    fn a_pool_factor_is_kept_and_says_nothing_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        pointer().write(folder.path()).unwrap();
+        assert!(!fs::read_to_string(folder.path().join(POINTER_FILE)).unwrap().contains("pool_factor"));
+        let pooled = Pointer { pool_factor: PoolFactor::new(3).ok(), ..pointer() };
+        pooled.write(folder.path()).unwrap();
+        assert_eq!(Pointer::read(folder.path()).unwrap(), Some(pooled));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod exchange;
 mod files;
 mod further;
 mod index_search;
+mod pooling;
 mod support;
 mod usage;
 mod writers;

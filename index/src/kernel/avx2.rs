@@ -18,9 +18,7 @@ impl Machine for Avx2 {
     type Registers = Ymm;
     /// The levels of values 0 and 2, and of 1 and 3, as i16.
     type Levels = (__m256i, __m256i);
-    type Tail = Self;
     const TOKENS: usize = 2;
-    const FINE_TOKENS: usize = 2;
 
     #[inline(always)]
     unsafe fn levels(levels: *const u8) -> (__m256i, __m256i) {
@@ -28,11 +26,6 @@ impl Machine for Avx2 {
             let bytes = _mm256_set1_epi32(levels.cast::<i32>().read_unaligned());
             (_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(bytes))
         }
-    }
-
-    #[inline(always)]
-    unsafe fn tail(levels: Self::Levels) -> Self::Levels {
-        levels
     }
 
     #[inline(always)]

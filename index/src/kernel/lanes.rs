@@ -1,13 +1,13 @@
 //! A query in int8, one lane per query token, and its dot products with stored levels.
 //!
-//! Lanes come in groups of eight, a 256-bit register of i32 sums or half a 512-bit one. Four values of a page token are broadcast to all lanes
+//! Lanes come in groups of eight, one 256-bit register of i32 sums. Four values of a page token are broadcast to all lanes
 //! and multiplied with four values of each query token: no sum across lanes is ever needed, and the best score of each query
 //! token stays in its lane.
 
 use super::levels::{ZERO_LEVEL, level_width};
 use crate::vectors::largest;
 
-/// Lanes per group, what the number of lanes is rounded up to.
+/// Lanes per register.
 pub(crate) const GROUP_LANES: usize = 8;
 
 /// The steps of the second int8 within one of the first.
@@ -154,10 +154,6 @@ macro_rules! on_this_machine {
     ($kernel:ident($($argument:ident),*)) => {{
         #[cfg(target_arch = "x86_64")]
         {
-            if super::vnni_wide::is_present() {
-                // SAFETY: it was just found to be present.
-                return unsafe { super::vnni_wide::$kernel($($argument),*) };
-            }
             if super::vnni::is_present() {
                 // SAFETY: it was just found to be present.
                 return unsafe { super::vnni::$kernel($($argument),*) };

@@ -37,9 +37,7 @@ pub(crate) fn present() -> Vec<Version> {
     }
     #[cfg(target_arch = "x86_64")]
     {
-        // SAFETY: each is called only where the version was just found to be present, which needs the same instructions.
-        add!(vnni_wide, Some(|rounds| unsafe { peak::vnni_wide(rounds) }));
-        // SAFETY: as above.
+        // SAFETY: called only where the version was just found to be present, which needs the same instructions.
         add!(vnni, Some(|rounds| unsafe { peak::vnni(rounds) }));
         // SAFETY: as above.
         add!(avx2, Some(|rounds| unsafe { peak::avx2(rounds) }));

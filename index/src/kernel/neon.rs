@@ -90,18 +90,11 @@ struct Neon;
 impl Machine for Neon {
     type Registers = Quads<4>;
     type Levels = int8x8_t;
-    type Tail = Self;
     const TOKENS: usize = 2;
-    const FINE_TOKENS: usize = 2;
 
     #[inline(always)]
     unsafe fn levels(levels: *const u8) -> int8x8_t {
         unsafe { vget_low_s8(signed_levels(levels)) }
-    }
-
-    #[inline(always)]
-    unsafe fn tail(levels: Self::Levels) -> Self::Levels {
-        levels
     }
 
     #[inline(always)]

@@ -37,18 +37,11 @@ struct NeonDot;
 impl Machine for NeonDot {
     type Registers = Quads<2>;
     type Levels = int8x16_t;
-    type Tail = Self;
     const TOKENS: usize = 4;
-    const FINE_TOKENS: usize = 4;
 
     #[inline(always)]
     unsafe fn levels(levels: *const u8) -> int8x16_t {
         unsafe { signed_levels(levels) }
-    }
-
-    #[inline(always)]
-    unsafe fn tail(levels: Self::Levels) -> Self::Levels {
-        levels
     }
 
     #[inline(always)]

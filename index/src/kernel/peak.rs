@@ -31,10 +31,6 @@ macro_rules! peak_loop {
 }
 
 #[cfg(target_arch = "x86_64")]
-peak_loop!(vnni_wide, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), 2 * 64, |sum, one, two| {
-    _mm512_dpbusd_epi32(sum, one, two)
-});
-#[cfg(target_arch = "x86_64")]
 peak_loop!(vnni, "avx512vnni,avx512vl,avx2", __m256i, _mm256_setzero_si256(), 2 * 32, |sum, one, two| {
     _mm256_dpbusd_epi32(sum, one, two)
 });

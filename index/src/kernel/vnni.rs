@@ -1,4 +1,4 @@
-//! AVX-512 VNNI in 256-bit registers: four products per lane and instruction.
+//! AVX-512 VNNI in 256-bit registers: lanes come in groups of eight, and four products per lane and instruction.
 
 use std::arch::x86_64::*;
 
@@ -10,24 +10,17 @@ pub(super) fn is_present() -> bool {
     is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx2")
 }
 
-pub(super) struct Vnni;
+struct Vnni;
 
 // SAFETY of all functions: the caller has checked the instruction set; pointers are valid as `Machine` says.
 impl Machine for Vnni {
     type Registers = Ymm;
     type Levels = __m256i;
-    type Tail = Self;
     const TOKENS: usize = 4;
-    const FINE_TOKENS: usize = 4;
 
     #[inline(always)]
     unsafe fn levels(levels: *const u8) -> __m256i {
         unsafe { _mm256_set1_epi32(levels.cast::<i32>().read_unaligned()) }
-    }
-
-    #[inline(always)]
-    unsafe fn tail(levels: Self::Levels) -> Self::Levels {
-        levels
     }
 
     #[inline(always)]

@@ -1,11 +1,41 @@
 //! How much a cheap score says about a dear one, learnt within each query from the pages that have both.
 
+use std::sync::LazyLock;
+
 /// The line `dear = offset + slope * cheap` and the spread of what it leaves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prediction {
     offset: f64,
     slope: f64,
     spread: f64,
+}
+
+/// Pages that have a cheap score and a dear one, and what they teach.
+#[derive(Default)]
+pub(super) struct Lesson {
+    points: Vec<(f64, f64)>,
+    prediction: Option<Prediction>,
+    /// How many points the prediction is from.
+    learnt: usize,
+}
+
+impl Lesson {
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Adds a page: its cheap score, its dear score.
+    pub fn push(&mut self, cheap: f32, dear: f32) {
+        self.points.push((f64::from(cheap), f64::from(dear)));
+    }
+
+    /// The prediction from all pages so far.
+    pub fn prediction(&mut self) -> Option<Prediction> {
+        if self.learnt < self.points.len() {
+            (self.prediction, self.learnt) = (Prediction::fit(&self.points), self.points.len());
+        }
+        self.prediction
+    }
 }
 
 /// Points that a slope of 1 counts as much as: a few pages of nearly equal score cannot tell a slope.
@@ -54,8 +84,29 @@ impl Prediction {
 
     /// How likely a page with this cheap score exceeds `limit` by the dear one.
     pub fn exceeds(&self, cheap: f64, limit: f64) -> f64 {
-        normal_tail((limit - self.at(cheap)) / self.spread)
+        tail((limit - self.at(cheap)) / self.spread)
     }
+}
+
+/// Steps of the table of tails per deviation.
+const TAIL_STEPS: f64 = 128.0;
+/// Deviations that it reaches: beyond, nothing is left.
+const TAIL_REACH: f64 = 6.0;
+
+/// The chance that a normal value exceeds `z`, to about 1e-5, which is far below what the predictions are worth.
+fn tail(z: f64) -> f64 {
+    static TAILS: LazyLock<Vec<f64>> = LazyLock::new(|| {
+        let steps = (2.0 * TAIL_REACH * TAIL_STEPS) as u32;
+        (0..=steps).map(|step| normal_tail(f64::from(step) / TAIL_STEPS - TAIL_REACH)).collect()
+    });
+    let at = (z + TAIL_REACH) * TAIL_STEPS;
+    if at <= 0.0 {
+        return 1.0;
+    }
+    let next = at as usize + 1;
+    let Some(after) = TAILS.get(next) else { return 0.0 };
+    let before = TAILS[next - 1];
+    before + (at - (next - 1) as f64) * (after - before)
 }
 
 /// The chance that a normal value exceeds `z` (Abramowitz & Stegun 7.1.26, error below 1.5e-7).
@@ -75,8 +126,9 @@ mod tests {
     #[test]
     fn tails_are_those_of_the_normal_distribution() {
         for (z, tail) in [(0.0, 0.5), (1.0, 0.158_655), (-1.0, 0.841_345), (3.0, 0.001_350)] {
-            assert!((normal_tail(z) - tail).abs() < 1e-6, "{z}");
+            assert!((normal_tail(z) - tail).abs() < 1e-6 && (super::tail(z) - tail).abs() < 1e-5, "{z}");
         }
+        assert!(super::tail(-9.0) == 1.0 && super::tail(9.0) == 0.0);
     }
 
     #[test]

@@ -17,9 +17,9 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// 0.2: a tenth of the hits may be lost.
+    /// 0.2: one hit in twelve may be lost.
     pub const LOW: Self = Self::Share(0.2);
-    /// 0.8: one hit in 400 may be lost.
+    /// 0.8: one hit in 800 may be lost.
     pub const HIGH: Self = Self::Share(0.8);
 
     /// The share of the hits that may be lost; `None` for exact search.
@@ -27,8 +27,8 @@ impl Effort {
         match self {
             Self::Exact => None,
             Self::Share(share) if share >= 1.0 => Some(0.0),
-            // .1 at low, .016 at default, .0025 at high.
-            Self::Share(share) => Some(10f64.powf(-0.47 - 2.66 * f64::from(share.max(0.0)))),
+            // .08 at low, .01 at default, .0013 at high.
+            Self::Share(share) => Some(10f64.powf(-0.5 - 3.0 * f64::from(share.max(0.0)))),
         }
     }
 

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use tantivy::DocAddress;
 
 use super::PageHit;
-use super::certainty::Prediction;
+use super::certainty::{Lesson, Prediction};
 use super::eligible::EligiblePages;
 use super::hit::BestHits;
 use super::prepared::{PageScorer, PreparedQuery};
@@ -18,12 +18,16 @@ use crate::Error;
 const CENTROID_STEP: usize = 512;
 /// Pages that are scored by coarse codes before anything is known.
 const COARSE_START: usize = 48;
-/// And at a time later.
-const COARSE_STEP: std::ops::RangeInclusive<usize> = 8..=64;
+/// And at a time later at most, unless half as many as were scored before are more.
+const COARSE_STEP: usize = 64;
+/// Pages that are scored in full at a time later at most.
+const FULL_STEP: usize = 16;
+/// And on either rung at least.
+const LEAST_STEP: usize = 8;
 /// Pages that are scored in full before anything is known, per hit asked for.
 const FULL_PER_HIT: usize = 2;
 /// What of the loss may stem from pages known by lists only, by centroids only, by coarse codes only.
-const LOSS_SHARES: [f64; 3] = [0.35, 0.45, 0.2];
+const LOSS_SHARES: [f64; 3] = [0.3, 0.4, 0.3];
 /// Pages that a prediction from list scores is learnt from: the best by their lists, all that it has to tell apart.
 const LIST_POINTS: usize = 1024;
 /// What f32 arithmetic may add to a bound.
@@ -82,10 +86,10 @@ pub(super) struct Ladder<'a> {
     by_centroids: Vec<CentroidPage>,
     by_codes: Vec<CoarsePage<'a>>,
     best: BestHits,
-    /// Pairs of scores of pages that have climbed a rung.
-    list_to_centroids: Vec<(f64, f64)>,
-    centroids_to_codes: Vec<(f64, f64)>,
-    codes_to_full: Vec<(f64, f64)>,
+    /// What pages that have climbed a rung say about those that have not.
+    list_to_centroids: Lesson,
+    centroids_to_codes: Lesson,
+    codes_to_full: Lesson,
     work: SearchWork,
 }
 
@@ -112,9 +116,9 @@ impl<'a> Ladder<'a> {
             by_centroids: Vec::new(),
             by_codes: Vec::new(),
             best: BestHits::new(k),
-            list_to_centroids: Vec::new(),
-            centroids_to_codes: Vec::new(),
-            codes_to_full: Vec::new(),
+            list_to_centroids: Lesson::default(),
+            centroids_to_codes: Lesson::default(),
+            codes_to_full: Lesson::default(),
             work: SearchWork { postings: probes.iter().map(|probe| probe.postings).sum(), ..SearchWork::default() },
             probes,
         };
@@ -156,12 +160,14 @@ impl<'a> Ladder<'a> {
         loop {
             let [by_lists, by_centroids, by_codes] = self.waiting();
             let over = |waiting: Waiting, rung: usize| waiting.next > 0 && waiting.missing > self.allowed(rung);
-            if over(by_lists, 0) {
-                self.score_centroids(by_lists.next.clamp(CENTROID_STEP, 4 * CENTROID_STEP));
+            // The best known first: what they score raises the limit for all others.
+            if over(by_codes, 2) {
+                self.score_full(by_codes.next.clamp(LEAST_STEP, FULL_STEP))?;
             } else if over(by_centroids, 1) {
-                self.score_coarse(by_centroids.next.clamp(*COARSE_STEP.start(), *COARSE_STEP.end()))?;
-            } else if over(by_codes, 2) {
-                self.score_full(by_codes.next)?;
+                let most = COARSE_STEP.max(self.centroids_to_codes.len() / 2);
+                self.score_coarse(by_centroids.next.clamp(LEAST_STEP, most))?;
+            } else if over(by_lists, 0) {
+                self.score_centroids(by_lists.next.clamp(CENTROID_STEP, 4 * CENTROID_STEP));
             } else {
                 let missing = by_lists.missing + by_centroids.missing + by_codes.missing;
                 let bound = self.bound();
@@ -176,12 +182,12 @@ impl<'a> Ladder<'a> {
     }
 
     /// What waits known by lists, by centroids and by coarse codes only.
-    fn waiting(&self) -> [Waiting; 3] {
+    fn waiting(&mut self) -> [Waiting; 3] {
         let limit = f64::from(self.best.limit());
-        let next = |points: &[(f64, f64)], then: Option<Prediction>| Some(Prediction::fit(points)?.then(&then?));
-        let by_codes = Prediction::fit(&self.codes_to_full);
-        let by_centroids = next(&self.centroids_to_codes, by_codes);
-        let by_lists = next(&self.list_to_centroids, by_centroids);
+        let next = |lesson: &mut Lesson, then: Option<Prediction>| Some(lesson.prediction()?.then(&then?));
+        let by_codes = self.codes_to_full.prediction();
+        let by_centroids = next(&mut self.centroids_to_codes, by_codes);
+        let by_lists = next(&mut self.list_to_centroids, by_centroids);
         let centroid_scores = self.by_centroids.iter().rev().map(|page| page.score);
         let code_scores = self.by_codes.iter().rev().map(|page| page.score);
         [
@@ -222,7 +228,7 @@ impl<'a> Ladder<'a> {
             for (list_score, page) in taken {
                 let score = probe.centroid_score(page);
                 if self.list_to_centroids.len() < LIST_POINTS {
-                    self.list_to_centroids.push((f64::from(list_score), f64::from(score)));
+                    self.list_to_centroids.push(list_score, score);
                 }
                 self.by_centroids.push(CentroidPage { score, probe: at as u32, page });
                 self.work.centroid_pages += 1;
@@ -249,7 +255,7 @@ impl<'a> Ladder<'a> {
             let probe = &self.probes[next.probe as usize];
             let (pages, place) = (probe.pages, probe.block.pages[next.page as usize]);
             let score = self.coarse(pages, place as usize)?;
-            self.centroids_to_codes.push((f64::from(next.score), f64::from(score)));
+            self.centroids_to_codes.push(next.score, score);
             self.by_codes.push(CoarsePage { score, pages, place });
         }
         let place = |page: &CoarsePage<'_>| Reverse((page.pages.segment, page.place));
@@ -267,7 +273,7 @@ impl<'a> Ladder<'a> {
             let score = self.scorer.full(&page, &page.file.read(entry.offset..entry.offset + bytes)?)?;
             self.work.full_pages += 1;
             self.work.tokens += u64::from(entry.tokens);
-            self.codes_to_full.push((f64::from(next.score), f64::from(score)));
+            self.codes_to_full.push(next.score, score);
             self.best.push(PageHit { score, address: DocAddress::new(next.pages.segment, entry.doc) });
         }
         Ok(())

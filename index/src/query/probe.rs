@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 use super::eligible::EligiblePages;
 use super::prepared::PreparedQuery;
 use crate::kernel::QueryLanes;
+use crate::kernel::byte_rows::{ByteTable, ROW_STEP, best_bytes};
 use crate::segment::Block;
 
 /// Rows from which the probing thresholds are taken: more change them by little.
@@ -33,11 +34,13 @@ pub(super) struct BlockProbe<'a> {
     pub untouched: usize,
     /// List entries read.
     pub postings: u64,
+    /// Room for the best bytes of one page.
+    best: Vec<u8>,
 }
 
 /// Centroid scores as bytes, one row per centroid, one column per query token.
 struct ByteRows {
-    /// Bytes per row, a multiple of 32.
+    /// Bytes per row, a multiple of [`ROW_STEP`].
     stride: usize,
     bytes: Vec<u8>,
     /// The score is `base + step * sum of bytes`.
@@ -49,7 +52,7 @@ impl ByteRows {
     /// A byte counts from the mean score of its query token: centroids below it are nobody's best.
     fn new(lanes: &QueryLanes, rows: &[f32]) -> Self {
         let (width, tokens) = (lanes.lanes(), lanes.tokens());
-        let stride = tokens.next_multiple_of(32);
+        let stride = tokens.next_multiple_of(ROW_STEP);
         let (mut means, mut most) = (vec![0.0f32; width], vec![f32::NEG_INFINITY; width]);
         for row in rows.chunks_exact(width) {
             for lane in 0..width {
@@ -73,8 +76,8 @@ impl ByteRows {
         Self { stride, bytes, base, step }
     }
 
-    fn row(&self, centroid: usize) -> &[u8] {
-        &self.bytes[centroid * self.stride..][..self.stride]
+    fn table(&self) -> ByteTable<'_> {
+        ByteTable { bytes: &self.bytes, stride: self.stride }
     }
 
     /// For each query token the byte that about `probes` centroids reach, at least 1.
@@ -113,6 +116,7 @@ impl<'a> BlockProbe<'a> {
             pages,
             block,
             floor: rows.base,
+            best: vec![0; rows.stride],
             rows,
             seen: Vec::new(),
             eligible,
@@ -170,19 +174,9 @@ impl<'a> BlockProbe<'a> {
     }
 
     /// The sum over query tokens of the best centroid score of a page.
-    pub fn centroid_score(&self, page: u32) -> f32 {
-        let mut sum = 0u32;
-        let centroids = self.block.group_centroids(page as usize);
-        for start in (0..self.rows.stride).step_by(32) {
-            let mut best = [0u8; 32];
-            for centroid in centroids {
-                let row = &self.rows.row(usize::from(u16::from_le_bytes(*centroid)))[start..start + 32];
-                for lane in 0..32 {
-                    best[lane] = best[lane].max(row[lane]);
-                }
-            }
-            sum += best.iter().map(|byte| u32::from(*byte)).sum::<u32>();
-        }
+    pub fn centroid_score(&mut self, page: u32) -> f32 {
+        best_bytes(self.rows.table(), self.block.group_centroids(page as usize), &mut self.best);
+        let sum: u32 = self.best.iter().map(|byte| u32::from(*byte)).sum();
         self.rows.base + self.rows.step * sum as f32
     }
 

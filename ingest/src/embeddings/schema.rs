@@ -8,6 +8,7 @@ use colqwen_index_field::Origin;
 use parquet::file::metadata::KeyValue;
 
 use super::error::Problem;
+use crate::pooling::PoolFactor;
 
 /// Page files: the document that a page belongs to, utf8.
 pub const DOC_ID: &str = "doc_id";
@@ -69,6 +70,9 @@ pub const KEY_QUERY_FORMAT: &str = "colqwen-index.query_format";
 /// Metadata: the precision the embeddings were written with.
 pub const KEY_PRECISION: &str = "colqwen-index.precision";
 
+/// Metadata of page files with pooled pages: the factor, or factors separated by commas where pages differ.
+pub const KEY_POOL_FACTOR: &str = "colqwen-index.pool_factor";
+
 /// The version that this program writes, and the only one it reads.
 pub const VERSION: &str = "1";
 
@@ -125,6 +129,8 @@ pub struct FileMetadata {
     pub query_format: Option<String>,
     /// The precision the embeddings were written with, for information: what counts is the column's type.
     pub precision: Option<String>,
+    /// By which factors pages were pooled, ascending; none where no page was, or none is known to be.
+    pub pool_factors: Vec<PoolFactor>,
 }
 
 impl FileMetadata {
@@ -150,7 +156,29 @@ impl FileMetadata {
                 _ => Err(Problem::Metadata { key: KEY_DIM, expected: "a number from 1".to_owned(), received: text }),
             })
             .transpose()?;
-        Ok(Self { version, origin, dim, query_format: value(KEY_QUERY_FORMAT), precision: value(KEY_PRECISION) })
+        let pool_factors = value(KEY_POOL_FACTOR).map(|text| {
+            let factors = text.split(',').map(str::parse).collect::<Result<Vec<PoolFactor>, _>>();
+            factors.map_err(|_| Problem::Metadata {
+                key: KEY_POOL_FACTOR,
+                expected: "whole numbers from 1 to 65535, separated by commas".to_owned(),
+                received: text,
+            })
+        });
+        Ok(Self {
+            version,
+            origin,
+            dim,
+            query_format: value(KEY_QUERY_FORMAT),
+            precision: value(KEY_PRECISION),
+            pool_factors: pool_factors.transpose()?.unwrap_or_default(),
+        })
+    }
+
+    /// The pair that records factors, if any page of the file was pooled.
+    pub(super) fn written_factors(factors: &[PoolFactor]) -> Option<KeyValue> {
+        let texts: Vec<String> = factors.iter().map(ToString::to_string).collect();
+        let pooled = factors.iter().any(|factor| !factor.is_none());
+        pooled.then(|| KeyValue::new(KEY_POOL_FACTOR.to_owned(), texts.join(",")))
     }
 
     /// The key-value pairs of a file written by this program.

@@ -21,6 +21,7 @@ use super::schema::{
 };
 use super::sink::{GROUP_BYTES, GROUP_ROWS, Sink};
 use super::tokens::TokenBuffer;
+use crate::pooling::PoolFactor;
 
 /// What is fixed when a page file is created.
 #[derive(Clone, PartialEq, Debug)]
@@ -35,15 +36,31 @@ pub struct PageFileOptions {
     pub query_format: Option<String>,
     /// Whether pages may have pooled tokens: only then has the file a column for their patches.
     pub pooled: bool,
+    /// By which factors the pages are pooled, ascending, for information; recorded where one is above 1.
+    pub pool_factors: Vec<PoolFactor>,
     /// Columns beyond the format's own.
     pub further: Vec<FurtherColumn>,
 }
 
 impl PageFileOptions {
-    /// Pages of `dim` values per token, of an unknown model, in f16, without further columns.
+    /// All pages are pooled by `factor`; by 1, none is.
+    pub fn pooled_by(mut self, factor: PoolFactor) -> Self {
+        (self.pooled, self.pool_factors) = (!factor.is_none(), vec![factor]);
+        self
+    }
+
+    /// Pages of `dim` values per token, of an unknown model, not pooled, in f16, without further columns.
     pub fn new(dim: usize) -> Self {
         let (origin, precision) = (Origin::Unknown, Precision::F16);
-        Self { dim, origin, precision, query_format: None, pooled: false, further: Vec::new() }
+        Self {
+            dim,
+            origin,
+            precision,
+            query_format: None,
+            pooled: false,
+            pool_factors: Vec::new(),
+            further: Vec::new(),
+        }
     }
 }
 
@@ -82,8 +99,9 @@ impl PageWriter {
         }
         let schema = schema(&options, dim);
         check_names_differ(&schema)?;
-        let metadata =
+        let mut metadata =
             FileMetadata::written(options.dim, options.origin, options.precision, options.query_format.as_deref());
+        metadata.extend(FileMetadata::written_factors(&options.pool_factors));
         let sink = Sink::create(path, schema, metadata)?;
         let columns = Columns::new(&options, dim);
         Ok(Self { path: path.to_owned(), sink, options, columns, written: 0 })

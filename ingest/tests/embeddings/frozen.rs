@@ -78,6 +78,7 @@ fn metadata(query_format: Option<&str>, precision: &str) -> FileMetadata {
         dim: Some(4),
         query_format: query_format.map(str::to_owned),
         precision: Some(precision.into()),
+        pool_factors: Vec::new(),
     }
 }
 
