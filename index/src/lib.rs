@@ -54,6 +54,9 @@ mod summary;
 mod value;
 mod vectors;
 
+#[doc(hidden)]
+pub use kernel::bench as kernel_bench;
+
 pub use error::Error;
 pub use fingerprint::{Fingerprint, Origin};
 pub use handle::LateInteraction;

@@ -2,9 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Grade, QueryLanes, Tokens};
 use super::levels::{Depth, FOUR_LEVELS, Planes, SPANS, STARTS, TWO_LEVELS, ZERO_LEVEL};
-use super::tile::{self, Machine};
+use super::tile::{Machine, entry_points};
 use super::ymm::Ymm;
 
 /// Whether this machine has it.
@@ -41,29 +40,7 @@ impl Machine for Avx2 {
     }
 }
 
-/// # Safety
-/// [`is_present`] was true.
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
-    // SAFETY: compiled for what the caller has found.
-    unsafe { tile::raise_best::<Avx2>(query, grade, tokens, best) }
-}
-
-/// # Safety
-/// [`is_present`] was true.
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn fill_rows(query: &QueryLanes, grade: Grade, levels: &[u8], scales: &[f32], rows: &mut [f32]) {
-    // SAFETY: compiled for what the caller has found.
-    unsafe { tile::fill_rows::<Avx2>(query, grade, levels, scales, rows) }
-}
-
-/// # Safety
-/// [`is_present`] was true.
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_norms: &[f32], found: &mut [u32]) {
-    // SAFETY: compiled for what the caller has found.
-    unsafe { tile::nearest::<Avx2>(query, levels, scales, half_norms, found) }
-}
+entry_points!(Avx2, "avx2");
 
 /// Level bytes of 32 codes.
 ///

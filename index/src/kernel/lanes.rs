@@ -163,6 +163,17 @@ macro_rules! on_this_machine {
                 return unsafe { super::avx2::$kernel($($argument),*) };
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            if super::neon_dot::is_present() {
+                // SAFETY: it was just found to be present.
+                return unsafe { super::neon_dot::$kernel($($argument),*) };
+            }
+            if super::neon::is_present() {
+                // SAFETY: it was just found to be present.
+                return unsafe { super::neon::$kernel($($argument),*) };
+            }
+        }
         super::portable::$kernel($($argument),*)
     }};
 }

@@ -1,23 +1,33 @@
 //! The arithmetic of MaxSim, compiled per instruction set and chosen at run time.
 //!
 //! [`MaxSim`] scores f16 pages in f32. [`QueryLanes`] scores quantized tokens in int8: [`levels`] turns stored bit planes
-//! into level bytes, [`lanes`] holds the query and the entry points, `portable`, `avx2` and `vnni` the arithmetic,
-//! equal in every bit.
+//! into level bytes, [`lanes`] holds the query and the entry points, `tile` the one loop of all vector machines,
+//! and `avx2`, `vnni`, `neon` and `neon_dot` what each instruction set brings to it. `portable` serves all other machines.
+//! All are equal in every bit: integer sums are exact, and what follows are the same f32 operations in the same order.
+//! [`byte_rows`] takes the best of centroid scores, [`machines`] lists what this machine has, and [`bench`] and `peak`
+//! measure it.
 //!
 //! This folder is the only place with `unsafe`: calling code compiled for instructions whose presence was just checked,
 //! and viewing bytes as f16.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub mod bench;
 pub(crate) mod byte_rows;
 mod dot;
 pub(crate) mod lanes;
 pub(crate) mod levels;
+mod machines;
 mod maxsim;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
+mod peak;
 mod portable;
 #[cfg(test)]
 mod tests;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod vnni;

@@ -1,4 +1,13 @@
-//! Property tests of the kernel against a naive MaxSim in f64.
+//! Property tests of the kernel against a naive MaxSim in f64, and of all machines against the portable one.
+//!
+//! On aarch64, from another machine, with and without the dot product extension (`-cpu max`, `-cpu cortex-a53`):
+//!
+//! ```text
+//! export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER="qemu-aarch64 -cpu max"
+//! export RUSTFLAGS="-C linker=rust-lld -C linker-flavor=ld.lld -C link-self-contained=yes"
+//! cargo test --release -p colqwen-index-field --lib --features blake3/no_neon \
+//!     --target aarch64-unknown-linux-musl kernel
+//! ```
 
 use half::f16;
 use proptest::prelude::*;
@@ -42,9 +51,9 @@ proptest! {
 mod integers {
     use proptest::prelude::*;
 
-    use crate::kernel::lanes::{fill_rows, nearest, raise_best};
+    use crate::kernel::lanes::raise_best;
     use crate::kernel::levels::{EIGHT_LEVELS, FOUR_LEVELS, TWO_LEVELS, decode_levels, decode_portable, level_width};
-    use crate::kernel::{Depth, Grade, Planes, QueryLanes, Rows, Tokens, portable};
+    use crate::kernel::{Depth, Grade, Planes, QueryLanes, Rows, Tokens, machines, portable};
 
     #[derive(Clone, Debug)]
     struct Case {
@@ -57,7 +66,7 @@ mod integers {
     }
 
     fn case() -> impl Strategy<Value = Case> {
-        let dim = prop_oneof![1usize..40, Just(96), Just(128), Just(320)];
+        let dim = prop_oneof![1usize..40, Just(96), Just(128), Just(130), Just(320)];
         (dim, 1usize..70, 0usize..23).prop_flat_map(|(dim, query_tokens, tokens)| {
             let lanes = query_tokens.next_multiple_of(8);
             (
@@ -78,29 +87,6 @@ mod integers {
         })
     }
 
-    type Raise = fn(&QueryLanes, Grade, Tokens<'_>, &mut [f32]);
-    type Fill = fn(&QueryLanes, Grade, &[u8], &[f32], &mut [f32]);
-    type Near = fn(&QueryLanes, &[u8], &[f32], &[f32], &mut [u32]);
-
-    /// The kernels that this machine can run, the chosen ones first.
-    fn machines() -> Vec<(&'static str, Raise, Fill, Near)> {
-        let mut machines: Vec<(&'static str, Raise, Fill, Near)> = vec![("chosen", raise_best, fill_rows, nearest)];
-        #[cfg(target_arch = "x86_64")]
-        if crate::kernel::avx2::is_present() {
-            use crate::kernel::avx2;
-            machines.push((
-                "avx2",
-                // SAFETY: AVX2 was just found.
-                |a, b, c, d| unsafe { avx2::raise_best(a, b, c, d) },
-                // SAFETY: as above.
-                |a, b, c, d, e| unsafe { avx2::fill_rows(a, b, c, d, e) },
-                // SAFETY: as above.
-                |a, b, c, d, e| unsafe { avx2::nearest(a, b, c, d, e) },
-            ));
-        }
-        machines
-    }
-
     proptest! {
         #[test]
         fn all_machines_agree_in_every_bit(case in case()) {
@@ -110,27 +96,27 @@ mod integers {
                     let tokens = Tokens { levels: &case.levels, scales: &case.scales, rows };
                     let mut expected = vec![-1e30f32; query.lanes()];
                     portable::raise_best(&query, grade, tokens, &mut expected);
-                    for (name, raise, _, _) in machines() {
+                    for version in machines::present() {
                         let mut best = vec![-1e30f32; query.lanes()];
-                        raise(&query, grade, tokens, &mut best);
-                        prop_assert_eq!(&best[..query.tokens()], &expected[..query.tokens()], "{}", name);
+                        (version.raise_best)(&query, grade, tokens, &mut best);
+                        prop_assert_eq!(&best[..query.tokens()], &expected[..query.tokens()], "{}", version.name);
                     }
                 }
                 let mut expected = vec![0.0; case.scales.len() * query.lanes()];
                 portable::fill_rows(&query, grade, &case.levels, &case.scales, &mut expected);
-                for (name, _, fill, _) in machines() {
+                for version in machines::present() {
                     let mut rows = vec![0.0; expected.len()];
-                    fill(&query, grade, &case.levels, &case.scales, &mut rows);
-                    prop_assert_eq!(&rows, &expected, "{}", name);
+                    (version.fill_rows)(&query, grade, &case.levels, &case.scales, &mut rows);
+                    prop_assert_eq!(&rows, &expected, "{}", version.name);
                 }
             }
             let half_norms: Vec<f32> = case.scales.iter().map(|scale| scale * 7.0).collect();
             let mut expected = vec![0; query.lanes()];
             portable::nearest(&query, &case.levels, &case.scales, &half_norms, &mut expected);
-            for (name, _, _, near) in machines() {
+            for version in machines::present() {
                 let mut found = vec![0; query.lanes()];
-                near(&query, &case.levels, &case.scales, &half_norms, &mut found);
-                prop_assert_eq!(&found[..query.tokens()], &expected[..query.tokens()], "{}", name);
+                (version.nearest)(&query, &case.levels, &case.scales, &half_norms, &mut found);
+                prop_assert_eq!(&found[..query.tokens()], &expected[..query.tokens()], "{}", version.name);
             }
         }
 

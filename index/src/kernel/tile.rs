@@ -46,6 +46,51 @@ pub(super) trait Machine {
     unsafe fn add(sums: Sums<Self>, levels: Self::Levels, query: *const i8) -> Sums<Self>;
 }
 
+/// The entry points of a machine in its own module, compiled for `features`.
+macro_rules! entry_points {
+    ($machine:ty, $features:literal) => {
+        use super::lanes::{Grade, QueryLanes, Tokens};
+        use super::tile;
+
+        /// # Safety
+        /// [`is_present`] was true.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
+            // SAFETY: compiled for what the caller has found.
+            unsafe { tile::raise_best::<$machine>(query, grade, tokens, best) }
+        }
+
+        /// # Safety
+        /// [`is_present`] was true.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn fill_rows(
+            query: &QueryLanes,
+            grade: Grade,
+            levels: &[u8],
+            scales: &[f32],
+            rows: &mut [f32],
+        ) {
+            // SAFETY: compiled for what the caller has found.
+            unsafe { tile::fill_rows::<$machine>(query, grade, levels, scales, rows) }
+        }
+
+        /// # Safety
+        /// [`is_present`] was true.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn nearest(
+            query: &QueryLanes,
+            levels: &[u8],
+            scales: &[f32],
+            half_norms: &[f32],
+            found: &mut [u32],
+        ) {
+            // SAFETY: compiled for what the caller has found.
+            unsafe { tile::nearest::<$machine>(query, levels, scales, half_norms, found) }
+        }
+    };
+}
+pub(super) use entry_points;
+
 type Sums<M> = <<M as Machine>::Registers as Registers>::Sums;
 
 /// What becomes of the scores of one token with one group of lanes.

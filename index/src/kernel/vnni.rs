@@ -2,8 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Grade, QueryLanes, Tokens};
-use super::tile::{self, Machine};
+use super::tile::{Machine, entry_points};
 use super::ymm::Ymm;
 
 /// Whether this machine has it.
@@ -30,26 +29,4 @@ impl Machine for Vnni {
     }
 }
 
-/// # Safety
-/// [`is_present`] was true.
-#[target_feature(enable = "avx512vnni,avx512vl,avx2")]
-pub(super) unsafe fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
-    // SAFETY: compiled for what the caller has found.
-    unsafe { tile::raise_best::<Vnni>(query, grade, tokens, best) }
-}
-
-/// # Safety
-/// [`is_present`] was true.
-#[target_feature(enable = "avx512vnni,avx512vl,avx2")]
-pub(super) unsafe fn fill_rows(query: &QueryLanes, grade: Grade, levels: &[u8], scales: &[f32], rows: &mut [f32]) {
-    // SAFETY: compiled for what the caller has found.
-    unsafe { tile::fill_rows::<Vnni>(query, grade, levels, scales, rows) }
-}
-
-/// # Safety
-/// [`is_present`] was true.
-#[target_feature(enable = "avx512vnni,avx512vl,avx2")]
-pub(super) unsafe fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_norms: &[f32], found: &mut [u32]) {
-    // SAFETY: compiled for what the caller has found.
-    unsafe { tile::nearest::<Vnni>(query, levels, scales, half_norms, found) }
-}
+entry_points!(Vnni, "avx512vnni,avx512vl,avx2");

@@ -1,0 +1,110 @@
+//! Each kernel of the field as compiled for each instruction set of this machine, and its share of what the machine can
+//! multiply at most.
+//!
+//! ```text
+//! cargo bench --no-default-features --bench kernels [words that lines must contain]
+//! ```
+//! One thread. Each line is the best of many short repetitions, by CPU time, with the peak measured in between, so that
+//! other programs and changing clocks meet both alike. Lanes that are only there to fill a register do not count.
+
+use std::time::Duration;
+
+use colqwen_index_field::kernel_bench::{Case, Kernel, Machine, fused_peak, machines};
+use cpu_time::ThreadTime;
+
+const PAGE_TOKENS: usize = 700;
+/// Repetitions of kernel and peak; the best of each counts.
+const REPETITIONS: usize = 40;
+/// How long one repetition takes at least.
+const REPETITION: Duration = Duration::from_millis(2);
+const PEAK_ROUNDS: u64 = 10_000;
+
+/// The most operations per second of one and of the other, repetitions taking turns.
+fn interleaved(mut one: impl FnMut() -> u64, mut other: impl FnMut() -> u64) -> (f64, f64) {
+    let mut best = (0.0f64, 0.0f64);
+    for _ in 0..REPETITIONS {
+        best.0 = best.0.max(rate(&mut one));
+        best.1 = best.1.max(rate(&mut other));
+    }
+    best
+}
+
+fn rate(run: &mut impl FnMut() -> u64) -> f64 {
+    let (start, mut operations) = (ThreadTime::now(), 0);
+    loop {
+        operations += run();
+        let taken = start.elapsed();
+        if taken >= REPETITION || operations == 0 {
+            return operations as f64 / taken.as_secs_f64().max(1e-9);
+        }
+    }
+}
+
+/// Prints lines that contain all words asked for.
+struct Table {
+    words: Vec<String>,
+}
+
+impl Table {
+    fn line(&self, name: &str, kernel: impl FnMut() -> u64, peak: impl FnMut() -> u64) {
+        if !self.words.iter().all(|word| name.contains(word)) {
+            return;
+        }
+        let (kernel, peak) = interleaved(kernel, peak);
+        let share = if peak > 0.0 { format!("{:5.1} %", 100.0 * kernel / peak) } else { "-".to_owned() };
+        println!("{name:<58} {:9.2} {:9.2} {share:>8}", kernel / 1e9, peak / 1e9);
+    }
+}
+
+fn cpu_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let value = |key: &str| info.lines().find(|line| line.starts_with(key)).and_then(|line| line.split(": ").nth(1));
+    let (name, family, model) = (value("model name"), value("cpu family"), value("model\t"));
+    format!("{}, family {}, model {}", name.unwrap_or("unknown"), family.unwrap_or("?"), model.unwrap_or("?"))
+}
+
+fn main() {
+    let table = Table { words: std::env::args().skip(1).filter(|word| word != "--bench").collect() };
+    println!("{} ({}), {PAGE_TOKENS} page tokens", cpu_name(), std::env::consts::ARCH);
+    println!("{:<58} {:>9} {:>9} {:>8}", "kernel", "GOP/s", "peak", "share");
+    let machines: Vec<Machine> = machines();
+    for machine in &machines {
+        for dim in [96, 128, 320] {
+            for query_tokens in [8, 16, 20, 24, 28, 32, 48] {
+                if dim != 128 && !matches!(query_tokens, 24 | 32) {
+                    continue;
+                }
+                let mut case = Case::new(dim, query_tokens, PAGE_TOKENS);
+                let kernels = [
+                    ("raise_best coarse", Kernel::RaiseBest { refined: false, rows: false }),
+                    ("raise_best coarse, rows", Kernel::RaiseBest { refined: false, rows: true }),
+                    ("raise_best refined", Kernel::RaiseBest { refined: true, rows: false }),
+                    ("raise_best refined, rows", Kernel::RaiseBest { refined: true, rows: true }),
+                    ("fill_rows", Kernel::FillRows),
+                    ("nearest", Kernel::Nearest),
+                ];
+                for (name, kernel) in kernels {
+                    let name = format!("{:<10} {name}, dim {dim}, {query_tokens} query tokens", machine.name());
+                    table.line(&name, || case.run(kernel, machine), || machine.peak(PEAK_ROUNDS).unwrap_or(0));
+                }
+            }
+        }
+    }
+    for dim in [96, 128, 320] {
+        for query_tokens in [20, 24, 32] {
+            let mut case = Case::new(dim, query_tokens, PAGE_TOKENS);
+            let name = format!("{:<10} MaxSim of f16, dim {dim}, {query_tokens} query tokens", "chosen");
+            table.line(&name, || case.max_sim(), || fused_peak(PEAK_ROUNDS).unwrap_or(0));
+        }
+    }
+    // Levels, not operations; there is no peak to compare with.
+    for (version, portable) in [("chosen", false), ("portable", true)] {
+        for dim in [96, 128, 320] {
+            for bits in [2, 4, 8] {
+                let mut case = Case::new(dim, 8, PAGE_TOKENS);
+                let name = format!("{version:<10} decode_levels (Glevel/s), dim {dim}, {bits} bits");
+                table.line(&name, || case.decode(bits, portable), || 0);
+            }
+        }
+    }
+}
