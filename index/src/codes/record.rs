@@ -3,7 +3,7 @@
 use super::{Codebook, Group};
 use crate::bytes::halves;
 use crate::kernel::levels::{ZERO_LEVEL, decode_levels, level_width};
-use crate::kernel::{Depth, Planes};
+use crate::kernel::{Depth, PairTokens, Planes};
 
 /// Bits that a position on a page of so many tokens takes.
 fn order_bits(tokens: usize) -> usize {
@@ -38,11 +38,6 @@ impl<'a> CodedRecord<'a> {
         (tokens * order_bits(tokens)).div_ceil(8) + tokens * (2 + depth.bytes_per_token(dim))
     }
 
-    /// Bytes of a page up to the end of its first planes: what a coarse pass reads.
-    pub fn coarse_length(tokens: usize, dim: usize) -> usize {
-        Self::length(tokens, dim, Depth::Two)
-    }
-
     /// Cuts a record into its parts, as deep as `bytes` reach; `None` if they are too short for `depth`.
     pub fn cut(bytes: &'a [u8], tokens: usize, dim: usize, depth: Depth) -> Option<Self> {
         let part = level_width(dim) / 4;
@@ -67,6 +62,11 @@ impl<'a> CodedRecord<'a> {
         let unit = 1.0 / self.depth.unit();
         scales.clear();
         scales.extend(halves(self.scales).map(|scale| scale * unit));
+    }
+
+    /// The tokens for scoring single ones; the record is cut at [`Depth::Two`] or [`Depth::Four`].
+    pub fn pairs(&self) -> PairTokens<'a> {
+        PairTokens { depth: self.depth, planes: self.planes, scales: self.scales }
     }
 
     /// Levels of all tokens, `tokens x width`.

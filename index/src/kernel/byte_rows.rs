@@ -42,13 +42,57 @@ pub(crate) fn best_bytes(table: ByteTable<'_>, centroids: &[[u8; 2]], best: &mut
     best_bytes_by(table, centroids, best);
 }
 
+/// Writes for each row of `centroids` and each step of it which columns reach `least`, one bit per column.
+#[inline(always)]
+fn reaching_by(table: ByteTable<'_>, centroids: &[[u8; 2]], least: &[u8], masks: &mut Vec<u32>) {
+    masks.clear();
+    for centroid in centroids {
+        for (step, least) in least.as_chunks::<ROW_STEP>().0.iter().enumerate() {
+            let row = table.part(*centroid, step);
+            let mut mask = 0u32;
+            for lane in 0..ROW_STEP {
+                mask |= u32::from(row[lane] >= least[lane]) << lane;
+            }
+            masks.push(mask);
+        }
+    }
+}
+
+/// Writes for each row of `centroids` and each step of it which columns reach `least` (`stride` bytes), one bit per column.
+pub(crate) fn reaching(table: ByteTable<'_>, centroids: &[[u8; 2]], least: &[u8], masks: &mut Vec<u32>) {
+    #[cfg(target_arch = "x86_64")]
+    if super::avx2::is_present() {
+        // SAFETY: it was just found to be present.
+        return unsafe { avx2::reaching(table, centroids, least, masks) };
+    }
+    reaching_by(table, centroids, least, masks);
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{ByteTable, best_bytes_by};
+    use std::arch::x86_64::*;
+
+    use super::{ByteTable, ROW_STEP, best_bytes_by};
 
     #[target_feature(enable = "avx2")]
     pub(super) fn best_bytes(table: ByteTable<'_>, centroids: &[[u8; 2]], best: &mut [u8]) {
         best_bytes_by(table, centroids, best);
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn reaching(table: ByteTable<'_>, centroids: &[[u8; 2]], least: &[u8], masks: &mut Vec<u32>) {
+        masks.clear();
+        for centroid in centroids {
+            for (step, least) in least.as_chunks::<ROW_STEP>().0.iter().enumerate() {
+                // SAFETY: both are of 32 bytes.
+                let (row, least) = unsafe {
+                    let load = |bytes: &[u8; ROW_STEP]| _mm256_loadu_si256(bytes.as_ptr().cast());
+                    (load(table.part(*centroid, step)), load(least))
+                };
+                let reached = _mm256_cmpeq_epi8(_mm256_max_epu8(row, least), row);
+                masks.push(_mm256_movemask_epi8(reached) as u32);
+            }
+        }
     }
 }
 
@@ -71,6 +115,16 @@ mod tests {
             prop_assert_eq!(&best, &expected);
             let column = |lane: usize| places.iter().map(|place| bytes[usize::from(*place) * 64 + lane]).max();
             prop_assert!((0..64).all(|lane| best[lane] == column(lane).unwrap_or(0)));
+            let least: Vec<u8> = best.iter().map(|byte| byte.saturating_sub(40)).collect();
+            let (mut masks, mut expected) = (vec![1], vec![2]);
+            reaching(table, &centroids, &least, &mut masks);
+            reaching_by(table, &centroids, &least, &mut expected);
+            prop_assert_eq!(&masks, &expected);
+            let reached = |place: u16, lane: usize| bytes[usize::from(place) * 64 + lane] >= least[lane];
+            for (at, place) in places.iter().enumerate() {
+                let bit = |lane: usize| masks[2 * at + lane / 32] >> (lane % 32) & 1 == 1;
+                prop_assert!((0..64).all(|lane| bit(lane) == reached(*place, lane)));
+            }
         }
     }
 }

@@ -47,7 +47,12 @@ struct CoarsePage<'a> {
     score: f32,
     pages: &'a EligiblePages<'a>,
     place: u32,
+    /// Its probe and its score by centroids, where there is a codebook.
+    by_centroids: Option<(u32, f32)>,
 }
+
+#[allow(non_snake_case)]
+fn SLACK() -> f32 { static S: std::sync::OnceLock<f32> = std::sync::OnceLock::new(); *S.get_or_init(|| std::env::var("SLACK").ok().and_then(|s| s.parse().ok()).unwrap_or(1.5)) }
 
 /// What is known when a search ends.
 pub(super) struct Climbed {
@@ -133,18 +138,14 @@ impl<'a> Ladder<'a> {
         for pages in self.segments {
             for place in pages.places() {
                 if pages.file.block_of(pages.field, place).is_none() {
-                    let score = self.coarse(pages, place)?;
-                    self.by_codes.push(CoarsePage { score, pages, place: place as u32 });
+                    let score = self.scorer.direct(&pages.page(place))?;
+                    self.work.coarse_pages += 1;
+                    self.work.tokens += u64::from(pages.table.pages[place].tokens);
+                    self.by_codes.push(CoarsePage { score, pages, place: place as u32, by_centroids: None });
                 }
             }
         }
         Ok(())
-    }
-
-    fn coarse(&mut self, pages: &EligiblePages<'_>, place: usize) -> Result<f32, Error> {
-        self.work.coarse_pages += 1;
-        self.work.tokens += u64::from(pages.table.pages[place].tokens);
-        self.scorer.coarse(&pages.page(place))
     }
 
     /// Climbs until the expected loss is within the budget.
@@ -251,11 +252,17 @@ impl<'a> Ladder<'a> {
     fn score_coarse(&mut self, count: usize) -> Result<(), Error> {
         let rest = self.by_centroids.len().saturating_sub(count);
         for next in self.by_centroids.split_off(rest) {
-            let probe = &self.probes[next.probe as usize];
+            let probe = &mut self.probes[next.probe as usize];
             let (pages, place) = (probe.pages, probe.block.pages[next.page as usize]);
-            let score = self.coarse(pages, place as usize)?;
+            let page = pages.page(place as usize);
+            let radius = page.table.pages[page.place].radius.to_f32();
+            let deviation = SLACK() * radius / (page.table.dim as f32).sqrt();
+            let revealed = probe.reveal(self.query, next.page, deviation);
+            self.work.coarse_pages += 1;
+            self.work.tokens += revealed.runs.iter().map(|run| run.tokens.len() as u64).sum::<u64>();
+            let score = self.scorer.revealed(&page, &revealed)?;
             self.centroids_to_codes.push(next.score, score);
-            self.by_codes.push(CoarsePage { score, pages, place });
+            self.by_codes.push(CoarsePage { score, pages, place, by_centroids: Some((next.probe, next.score)) });
         }
         let place = |page: &CoarsePage<'_>| Reverse((page.pages.segment, page.place));
         self.by_codes.sort_unstable_by(|one, two| one.score.total_cmp(&two.score).then(place(one).cmp(&place(two))));
@@ -282,19 +289,21 @@ impl<'a> Ladder<'a> {
     fn bound(&self) -> f32 {
         let mut bound = f32::NEG_INFINITY;
         let lengths = self.query.lengths;
-        for page in &self.by_codes {
-            let (pages, place) = (page.pages, page.place as usize);
-            let entry = &pages.table.pages[place];
-            let block = pages.file.block_of(pages.field, place).map(|(block, _)| block);
-            let slope = block.map_or(1.0, |block| block.codebook.calibration.slope);
-            let longest = block.map_or(0.0, |block| block.codebook.longest()) + entry.radius.to_f32();
-            let left_out = lengths * entry.coarse_error.to_f32() + self.query.lanes.coarse_error() * longest;
-            bound = bound.max(page.score + slope * left_out * ROUNDING);
-        }
         let probe_bound = |probe: &BlockProbe<'_>, score: f32| {
             let calibration = probe.block.codebook.calibration;
             calibration.correct(score + lengths * probe.block.radius * ROUNDING, lengths)
         };
+        for page in &self.by_codes {
+            let entry = &page.pages.table.pages[page.place as usize];
+            bound = bound.max(match page.by_centroids {
+                Some((probe, score)) => probe_bound(&self.probes[probe as usize], score),
+                None => {
+                    let left_out = lengths * entry.coarse_error.to_f32()
+                        + self.query.lanes.coarse_error() * entry.radius.to_f32();
+                    page.score + left_out * ROUNDING
+                }
+            });
+        }
         for (at, probe) in (0u32..).zip(&self.probes) {
             if let Some(best) = self.by_centroids.iter().rev().find(|page| page.probe == at) {
                 bound = bound.max(probe_bound(probe, best.score));

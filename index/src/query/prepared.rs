@@ -1,13 +1,14 @@
 //! A query prepared for the segments of one searcher, and the scoring of single pages.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use tantivy::schema::Field;
 
 use crate::codes::{Calibration, CodedRecord, DirectRecord};
 use crate::kernel::lanes::raise_best;
 use crate::kernel::levels::level_width;
-use crate::kernel::{Depth, Grade, MaxSim, QueryLanes, Rows, Tokens};
+use crate::kernel::{Depth, Grade, MaxSim, PairQuery, QueryLanes, Rows, Tokens};
 use crate::segment::{Block, FieldTable, SegmentFile};
 use crate::vectors::length;
 use crate::{Error, MultiVector};
@@ -16,6 +17,9 @@ use crate::{Error, MultiVector};
 pub(super) struct PreparedQuery<'q> {
     pub vectors: &'q MultiVector,
     pub lanes: QueryLanes,
+    pub pairs: PairQuery,
+    /// The length of each query token.
+    pub token_lengths: Vec<f32>,
     /// The sum of the lengths of the query tokens.
     pub lengths: f32,
     /// Lane scores of all centroids of each codebook.
@@ -24,12 +28,10 @@ pub(super) struct PreparedQuery<'q> {
 
 impl<'q> PreparedQuery<'q> {
     pub fn new(vectors: &'q MultiVector) -> Self {
-        Self {
-            vectors,
-            lanes: QueryLanes::new(vectors.values(), vectors.dim(), Grade::Refined),
-            lengths: vectors.iter().map(length).sum(),
-            rows: HashMap::new(),
-        }
+        let lanes = QueryLanes::new(vectors.values(), vectors.dim(), Grade::Refined);
+        let token_lengths: Vec<f32> = vectors.iter().map(length).collect();
+        let lengths = token_lengths.iter().sum();
+        Self { vectors, pairs: PairQuery::new(&lanes), lanes, token_lengths, lengths, rows: HashMap::new() }
     }
 
     /// Compares the query with the centroids of a block, once per codebook.
@@ -63,6 +65,29 @@ pub(super) struct PagePlace<'a> {
     pub place: usize,
 }
 
+/// Tokens of one page that may be the best of a query token.
+pub(super) struct RevealedTokens<'a> {
+    pub block: &'a Block,
+    pub runs: &'a [Run],
+    /// The lane score of each query token that no run is for.
+    pub floors: &'a [f32],
+}
+
+/// Neighbouring tokens of one centroid, for one query token.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub query_token: usize,
+    pub centroid: u16,
+    pub tokens: Range<usize>,
+}
+
+fn short(page: &PagePlace<'_>) -> Error {
+    Error::SegmentFile {
+        segment: page.file.segment().to_owned(),
+        problem: format!("the codes of document {} are too short", page.table.pages[page.place].doc),
+    }
+}
+
 impl<'q> PageScorer<'q> {
     pub fn new(query: &'q PreparedQuery<'q>) -> Self {
         Self {
@@ -86,28 +111,40 @@ impl<'q> PageScorer<'q> {
         self.coded(page, vectors, depth, Grade::Refined)
     }
 
-    /// The MaxSim of the first bit plane, or of direct codes, by the coarse grade.
-    pub fn coarse(&mut self, page: &PagePlace<'_>) -> Result<f32, Error> {
+    /// An estimate of the MaxSim from few tokens: those whose centroids `revealed` names for a query token, by their first
+    /// planes.
+    pub fn revealed(&mut self, page: &PagePlace<'_>, revealed: &RevealedTokens<'_>) -> Result<f32, Error> {
         let entry = &page.table.pages[page.place];
-        let bytes = match page.file.block_of(page.field, page.place) {
-            Some(_) => CodedRecord::coarse_length(usize::from(entry.tokens), page.table.dim),
-            None => page.table.code_bytes(entry),
-        };
-        let codes = page.file.read(entry.offset..entry.offset + bytes as u64)?;
-        self.coded(page, &codes, Depth::Two, Grade::Coarse)
+        let (tokens, dim) = (usize::from(entry.tokens), page.table.dim);
+        let depth = page.table.precision.depth().unwrap_or(Depth::Two).min(Depth::Four);
+        let codes = page.file.read(entry.offset..entry.offset + CodedRecord::length(tokens, dim, depth) as u64)?;
+        let record = CodedRecord::cut(&codes, tokens, dim, depth).ok_or_else(|| short(page))?.pairs();
+        let (lanes, rows) = (self.query.lanes.lanes(), self.query.rows(revealed.block));
+        self.best[..revealed.floors.len()].copy_from_slice(revealed.floors);
+        for run in revealed.runs {
+            let centroid = rows[usize::from(run.centroid) * lanes + run.query_token];
+            let score = centroid + self.query.pairs.best(run.query_token, record, run.tokens.clone());
+            self.best[run.query_token] = self.best[run.query_token].max(score);
+        }
+        let score = self.query.lanes.total(&self.best);
+        Ok(revealed.block.codebook.calibration.correct(score, self.query.lengths))
+    }
+
+    /// The MaxSim of direct codes by the coarse grade.
+    pub fn direct(&mut self, page: &PagePlace<'_>) -> Result<f32, Error> {
+        let entry = &page.table.pages[page.place];
+        let bytes = page.table.code_bytes(entry) as u64;
+        let codes = page.file.read(entry.offset..entry.offset + bytes)?;
+        self.coded(page, &codes, Depth::Eight, Grade::Coarse)
     }
 
     fn coded(&mut self, page: &PagePlace<'_>, codes: &[u8], depth: Depth, grade: Grade) -> Result<f32, Error> {
         let entry = &page.table.pages[page.place];
         let (tokens, dim) = (usize::from(entry.tokens), page.table.dim);
-        let short = || Error::SegmentFile {
-            segment: page.file.segment().to_owned(),
-            problem: format!("the codes of document {} are too short", entry.doc),
-        };
         self.best.fill(f32::NEG_INFINITY);
         let calibration = match page.file.block_of(page.field, page.place) {
             Some((block, place)) => {
-                let record = CodedRecord::cut(codes, tokens, dim, depth).ok_or_else(short)?;
+                let record = CodedRecord::cut(codes, tokens, dim, depth).ok_or_else(|| short(page))?;
                 record.scales(&mut self.scales);
                 record.levels(dim, &mut self.levels);
                 self.centroids.clear();
@@ -120,7 +157,7 @@ impl<'q> PageScorer<'q> {
                 block.codebook.calibration
             }
             None => {
-                let record = DirectRecord::cut(codes, tokens, dim).ok_or_else(short)?;
+                let record = DirectRecord::cut(codes, tokens, dim).ok_or_else(|| short(page))?;
                 record.scales(&mut self.scales);
                 let tokens = Tokens { levels: record.levels, scales: &self.scales, rows: None };
                 raise_best(&self.query.lanes, grade, tokens, &mut self.best);

@@ -8,9 +8,9 @@
 use roaring::RoaringBitmap;
 
 use super::eligible::EligiblePages;
-use super::prepared::PreparedQuery;
+use super::prepared::{PreparedQuery, RevealedTokens, Run};
 use crate::kernel::QueryLanes;
-use crate::kernel::byte_rows::{ByteTable, ROW_STEP, best_bytes};
+use crate::kernel::byte_rows::{ByteTable, ROW_STEP, best_bytes, reaching};
 use crate::segment::Block;
 
 /// Rows from which the probing thresholds are taken: more change them by little.
@@ -39,6 +39,9 @@ pub(super) struct BlockProbe<'a> {
     pub postings: u64,
     /// Room for the best bytes of one page.
     best: Vec<u8>,
+    masks: Vec<u32>,
+    runs: Vec<Run>,
+    floors: Vec<f32>,
 }
 
 /// Centroid scores as bytes, one row per centroid, one column per query token.
@@ -49,6 +52,8 @@ struct ByteRows {
     /// The score is `base + step * sum of bytes`.
     base: f32,
     step: f32,
+    /// The lane score of byte 0, for each query token.
+    means: Vec<f32>,
 }
 
 impl ByteRows {
@@ -76,7 +81,8 @@ impl ByteRows {
             }
         }
         let base = (0..tokens).map(|lane| means[lane] * lanes.scales()[lane]).sum();
-        Self { stride, bytes, base, step }
+        means.truncate(tokens);
+        Self { stride, bytes, base, step, means }
     }
 
     fn table(&self) -> ByteTable<'_> {
@@ -114,6 +120,9 @@ impl<'a> BlockProbe<'a> {
             block,
             floor: rows.base,
             best: vec![0; rows.stride],
+            masks: Vec::new(),
+            runs: Vec::new(),
+            floors: Vec::new(),
             rows,
             seen: Vec::new(),
             eligible,
@@ -175,6 +184,39 @@ impl<'a> BlockProbe<'a> {
         best_bytes(self.rows.table(), self.block.group_centroids(page as usize), &mut self.best);
         let sum: u32 = self.best.iter().map(|byte| u32::from(*byte)).sum();
         self.rows.base + self.rows.step * sum as f32
+    }
+
+    /// Which tokens of a page may be the best of a query token: those whose centroid scores at most `slack` standard deviations of
+    /// their residuals' scores less than the page's best.
+    pub fn reveal(&mut self, query: &PreparedQuery<'_>, page: u32, deviation: f32) -> RevealedTokens<'_> {
+        let centroids = self.block.group_centroids(page as usize);
+        best_bytes(self.rows.table(), centroids, &mut self.best);
+        self.floors.clear();
+        self.floors.extend_from_slice(&self.rows.means);
+        let lengths = query.token_lengths.iter();
+        for (best, length) in self.best.iter_mut().zip(lengths) {
+            let slack = (deviation * length / self.rows.step) as u8;
+            *best = best.saturating_sub(slack).max(1);
+        }
+        // Columns without a query token.
+        self.best[query.token_lengths.len()..].fill(u8::MAX);
+        reaching(self.rows.table(), centroids, &self.best, &mut self.masks);
+        self.runs.clear();
+        let (mut start, steps) = (0, self.rows.stride / ROW_STEP);
+        for (group, masks) in self.block.groups(page as usize).zip(self.masks.chunks_exact(steps)) {
+            let end = start + usize::from(group.more) + 1;
+            for (step, mask) in masks.iter().enumerate() {
+                let mut left = *mask;
+                while left != 0 {
+                    let query_token = step * ROW_STEP + left.trailing_zeros() as usize;
+                    self.runs.push(Run { query_token, centroid: group.centroid, tokens: start..end });
+                    self.floors[query_token] = f32::NEG_INFINITY;
+                    left &= left - 1;
+                }
+            }
+            start = end;
+        }
+        RevealedTokens { block: self.block, runs: &self.runs, floors: &self.floors }
     }
 
     /// The eligible pages that no list named, which from now on count as touched.
