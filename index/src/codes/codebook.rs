@@ -76,10 +76,11 @@ impl Codebook {
         })
     }
 
-    /// How many centroids for so many tokens: 4 times the square root, a quarter of PLAID's 16 (Santhanam et al., 2022),
-    /// as each costs bytes.
+    /// How many centroids for so many tokens: 8 times the square root, half of PLAID's 16 (Santhanam et al., 2022), as each
+    /// costs bytes. With 4 times, twice as many pages have to be scored by codes for the same recall
+    /// (`benches/end_to_end`, text and pages); 16 times gain little more.
     pub fn centroids_for(tokens: u64) -> usize {
-        ((4.0 * (tokens as f64).sqrt()) as usize).next_multiple_of(16).clamp(16, MOST_CENTROIDS)
+        ((8.0 * (tokens as f64).sqrt()) as usize).next_multiple_of(16).clamp(16, MOST_CENTROIDS)
     }
 
     /// Number of centroids.
@@ -90,11 +91,6 @@ impl Codebook {
     /// Values per centroid.
     pub fn dim(&self) -> usize {
         self.dim
-    }
-
-    /// The length of the longest centroid.
-    pub fn longest(&self) -> f32 {
-        (2.0 * self.half_norms.iter().copied().fold(0.0, f32::max)).sqrt()
     }
 
     /// Writes one centroid's `dim` values.

@@ -1,9 +1,11 @@
 //! The bytes of one page in a segment file, and how vectors are read from them.
 
+use std::ops::Range;
+
 use super::{Codebook, Group};
 use crate::bytes::halves;
 use crate::kernel::levels::{ZERO_LEVEL, decode_levels, level_width};
-use crate::kernel::{Depth, PairTokens, Planes};
+use crate::kernel::{Depth, Planes};
 
 /// Bits that a position on a page of so many tokens takes.
 fn order_bits(tokens: usize) -> usize {
@@ -64,9 +66,25 @@ impl<'a> CodedRecord<'a> {
         scales.extend(halves(self.scales).map(|scale| scale * unit));
     }
 
-    /// The tokens for scoring single ones; the record is cut at [`Depth::Two`] or [`Depth::Four`].
-    pub fn pairs(&self) -> PairTokens<'a> {
-        PairTokens { depth: self.depth, planes: self.planes, scales: self.scales }
+    /// Appends scales and levels of neighbouring tokens of one centroid: of the first alone where no scale exceeds `repeated`, as
+    /// then all are about the centroid.
+    pub fn append(&self, run: Range<usize>, repeated: f32, dim: usize, scales: &mut Vec<f32>, levels: &mut Vec<u8>) {
+        let (unit, width) = (1.0 / self.depth.unit(), level_width(dim));
+        let start = scales.len();
+        scales.extend(halves(&self.scales[2 * run.start..2 * run.end]));
+        if scales[start..].iter().all(|scale| *scale <= repeated) {
+            scales.truncate(start + 1);
+        }
+        scales[start..].iter_mut().for_each(|scale| *scale *= unit);
+        let end = run.start + scales.len() - start;
+        let cut = |plane: &'a [u8], bytes: usize| plane.get(bytes * run.start..bytes * end).unwrap_or_default();
+        let planes = Planes {
+            first: cut(self.planes.first, width / 4),
+            second: cut(self.planes.second, width / 4),
+            third: cut(self.planes.third, width / 2),
+        };
+        levels.resize(scales.len() * width, ZERO_LEVEL);
+        decode_levels(self.depth, planes, width, &mut levels[start * width..]);
     }
 
     /// Levels of all tokens, `tokens x width`.

@@ -23,7 +23,6 @@ mod maxsim;
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_dot;
-mod pairs;
 mod peak;
 mod portable;
 #[cfg(test)]
@@ -38,4 +37,3 @@ mod ymm;
 pub(crate) use lanes::{Grade, QueryLanes, Rows, Tokens};
 pub(crate) use levels::{Depth, Planes};
 pub(crate) use maxsim::{MaxSim, token_scores};
-pub(crate) use pairs::{PairQuery, PairTokens};

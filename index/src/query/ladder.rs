@@ -24,8 +24,9 @@ const COARSE_STEP: usize = 64;
 const FULL_STEP: usize = 16;
 /// And on either rung at least.
 const LEAST_STEP: usize = 8;
-/// Pages that are scored in full before anything is known, per hit asked for.
-const FULL_PER_HIT: usize = 2;
+/// What centroids score less than a page's best for their tokens to be left out of coarse scores, in standard deviations of
+/// what the largest residual adds to a score.
+const REACH: f32 = 1.0;
 /// What of the loss may stem from pages known by lists only, by centroids only, by coarse codes only.
 const LOSS_SHARES: [f64; 3] = [0.3, 0.4, 0.3];
 /// Pages that a prediction from list scores is learnt from: the best by their lists, all that it has to tell apart.
@@ -50,9 +51,6 @@ struct CoarsePage<'a> {
     /// Its probe and its score by centroids, where there is a codebook.
     by_centroids: Option<(u32, f32)>,
 }
-
-#[allow(non_snake_case)]
-fn SLACK() -> f32 { static S: std::sync::OnceLock<f32> = std::sync::OnceLock::new(); *S.get_or_init(|| std::env::var("SLACK").ok().and_then(|s| s.parse().ok()).unwrap_or(1.5)) }
 
 /// What is known when a search ends.
 pub(super) struct Climbed {
@@ -152,7 +150,7 @@ impl<'a> Ladder<'a> {
     pub fn climb(mut self) -> Result<Climbed, Error> {
         self.score_centroids(CENTROID_STEP.max(4 * self.k));
         self.score_coarse(COARSE_START.max(4 * self.k))?;
-        self.score_full(FULL_PER_HIT * self.k)?;
+        self.score_full(self.k.max(LEAST_STEP))?;
         if self.budget <= 0.0 {
             self.score_centroids(self.probes.iter().map(|probe| probe.waiting.len()).sum());
             self.score_coarse(usize::MAX)?;
@@ -255,12 +253,11 @@ impl<'a> Ladder<'a> {
             let probe = &mut self.probes[next.probe as usize];
             let (pages, place) = (probe.pages, probe.block.pages[next.page as usize]);
             let page = pages.page(place as usize);
-            let radius = page.table.pages[page.place].radius.to_f32();
-            let deviation = SLACK() * radius / (page.table.dim as f32).sqrt();
-            let revealed = probe.reveal(self.query, next.page, deviation);
+            let reach = REACH * page.table.pages[page.place].radius.to_f32() / (page.table.dim as f32).sqrt();
+            let block = probe.block;
+            let (score, tokens) = self.scorer.coarse(&page, block, probe.reveal(self.query, next.page, reach))?;
             self.work.coarse_pages += 1;
-            self.work.tokens += revealed.runs.iter().map(|run| run.tokens.len() as u64).sum::<u64>();
-            let score = self.scorer.revealed(&page, &revealed)?;
+            self.work.tokens += tokens as u64;
             self.centroids_to_codes.push(next.score, score);
             self.by_codes.push(CoarsePage { score, pages, place, by_centroids: Some((next.probe, next.score)) });
         }

@@ -8,7 +8,7 @@ use tantivy::schema::Field;
 use crate::codes::{Calibration, CodedRecord, DirectRecord};
 use crate::kernel::lanes::raise_best;
 use crate::kernel::levels::level_width;
-use crate::kernel::{Depth, Grade, MaxSim, PairQuery, QueryLanes, Rows, Tokens};
+use crate::kernel::{Depth, Grade, MaxSim, QueryLanes, Rows, Tokens};
 use crate::segment::{Block, FieldTable, SegmentFile};
 use crate::vectors::length;
 use crate::{Error, MultiVector};
@@ -17,7 +17,6 @@ use crate::{Error, MultiVector};
 pub(super) struct PreparedQuery<'q> {
     pub vectors: &'q MultiVector,
     pub lanes: QueryLanes,
-    pub pairs: PairQuery,
     /// The length of each query token.
     pub token_lengths: Vec<f32>,
     /// The sum of the lengths of the query tokens.
@@ -31,7 +30,7 @@ impl<'q> PreparedQuery<'q> {
         let lanes = QueryLanes::new(vectors.values(), vectors.dim(), Grade::Refined);
         let token_lengths: Vec<f32> = vectors.iter().map(length).collect();
         let lengths = token_lengths.iter().sum();
-        Self { vectors, pairs: PairQuery::new(&lanes), lanes, token_lengths, lengths, rows: HashMap::new() }
+        Self { vectors, lanes, token_lengths, lengths, rows: HashMap::new() }
     }
 
     /// Compares the query with the centroids of a block, once per codebook.
@@ -65,21 +64,19 @@ pub(super) struct PagePlace<'a> {
     pub place: usize,
 }
 
-/// Tokens of one page that may be the best of a query token.
-pub(super) struct RevealedTokens<'a> {
-    pub block: &'a Block,
-    pub runs: &'a [Run],
-    /// The lane score of each query token that no run is for.
-    pub floors: &'a [f32],
-}
-
-/// Neighbouring tokens of one centroid, for one query token.
+/// Neighbouring tokens of one centroid.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    pub query_token: usize,
     pub centroid: u16,
     pub tokens: Range<usize>,
 }
+
+/// How deep planes are read for estimates: with the first plane alone half as many pages again have to be scored in full
+/// (`benches/end_to_end`).
+const COARSE_DEPTH: Depth = Depth::Four;
+
+/// The share of a page's largest residual that residuals of repeated tokens, blank paper or margins, stay below.
+const REPEATED: f32 = 0.3;
 
 fn short(page: &PagePlace<'_>) -> Error {
     Error::SegmentFile {
@@ -111,23 +108,28 @@ impl<'q> PageScorer<'q> {
         self.coded(page, vectors, depth, Grade::Refined)
     }
 
-    /// An estimate of the MaxSim from few tokens: those whose centroids `revealed` names for a query token, by their first
-    /// planes.
-    pub fn revealed(&mut self, page: &PagePlace<'_>, revealed: &RevealedTokens<'_>) -> Result<f32, Error> {
+    /// An estimate of the MaxSim: by the first planes, and by the tokens of some runs only, repeated ones once. Also how many
+    /// tokens that were.
+    pub fn coarse(&mut self, page: &PagePlace<'_>, block: &Block, runs: &[Run]) -> Result<(f32, usize), Error> {
         let entry = &page.table.pages[page.place];
         let (tokens, dim) = (usize::from(entry.tokens), page.table.dim);
-        let depth = page.table.precision.depth().unwrap_or(Depth::Two).min(Depth::Four);
+        let depth = page.table.precision.depth().map_or(Depth::Two, |depth| depth.min(COARSE_DEPTH));
         let codes = page.file.read(entry.offset..entry.offset + CodedRecord::length(tokens, dim, depth) as u64)?;
-        let record = CodedRecord::cut(&codes, tokens, dim, depth).ok_or_else(|| short(page))?.pairs();
-        let (lanes, rows) = (self.query.lanes.lanes(), self.query.rows(revealed.block));
-        self.best[..revealed.floors.len()].copy_from_slice(revealed.floors);
-        for run in revealed.runs {
-            let centroid = rows[usize::from(run.centroid) * lanes + run.query_token];
-            let score = centroid + self.query.pairs.best(run.query_token, record, run.tokens.clone());
-            self.best[run.query_token] = self.best[run.query_token].max(score);
+        let record = CodedRecord::cut(&codes, tokens, dim, depth).ok_or_else(|| short(page))?;
+        let repeated = REPEATED * entry.radius.to_f32() / (dim as f32).sqrt();
+        self.scales.clear();
+        self.levels.clear();
+        self.centroids.clear();
+        for run in runs {
+            record.append(run.tokens.clone(), repeated, dim, &mut self.scales, &mut self.levels);
+            self.centroids.resize(self.scales.len(), run.centroid);
         }
-        let score = self.query.lanes.total(&self.best);
-        Ok(revealed.block.codebook.calibration.correct(score, self.query.lengths))
+        self.best.fill(f32::NEG_INFINITY);
+        let rows = Some(Rows { table: self.query.rows(block), centroids: &self.centroids });
+        let tokens = Tokens { levels: &self.levels, scales: &self.scales, rows };
+        raise_best(&self.query.lanes, Grade::Coarse, tokens, &mut self.best);
+        let score = block.codebook.calibration.correct(self.query.lanes.total(&self.best), self.query.lengths);
+        Ok((score, self.centroids.len()))
     }
 
     /// The MaxSim of direct codes by the coarse grade.

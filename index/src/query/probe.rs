@@ -8,9 +8,9 @@
 use roaring::RoaringBitmap;
 
 use super::eligible::EligiblePages;
-use super::prepared::{PreparedQuery, RevealedTokens, Run};
+use super::prepared::{PreparedQuery, Run};
 use crate::kernel::QueryLanes;
-use crate::kernel::byte_rows::{ByteTable, ROW_STEP, best_bytes, reaching};
+use crate::kernel::byte_rows::{ByteTable, ROW_STEP, best_bytes, reaching, sums, to_bytes};
 use crate::segment::Block;
 
 /// Rows from which the probing thresholds are taken: more change them by little.
@@ -18,8 +18,9 @@ const SAMPLE_ROWS: usize = 2048;
 /// Eligible pages of a block up to which all are scored by their centroids at once: looking up lists would cost as much.
 const FEW_PAGES: usize = 512;
 
-/// Centroids that each query token looks up: the same at each effort, so that more effort goes on where less has stopped.
-const PROBES: usize = 12;
+/// Centroids that each query token looks up, per square root of all: the same at each effort, so that more effort goes on
+/// where less has stopped. Half as many lose a hundredth of the hits on large indexes (`benches/end_to_end`, large).
+const PROBES: f64 = 0.4;
 
 /// The candidates of one block.
 pub(super) struct BlockProbe<'a> {
@@ -41,7 +42,6 @@ pub(super) struct BlockProbe<'a> {
     best: Vec<u8>,
     masks: Vec<u32>,
     runs: Vec<Run>,
-    floors: Vec<f32>,
 }
 
 /// Centroid scores as bytes, one row per centroid, one column per query token.
@@ -52,8 +52,6 @@ struct ByteRows {
     /// The score is `base + step * sum of bytes`.
     base: f32,
     step: f32,
-    /// The lane score of byte 0, for each query token.
-    means: Vec<f32>,
 }
 
 impl ByteRows {
@@ -62,34 +60,26 @@ impl ByteRows {
         let (width, tokens) = (lanes.lanes(), lanes.tokens());
         let stride = tokens.next_multiple_of(ROW_STEP);
         let (mut means, mut most) = (vec![0.0f32; width], vec![f32::NEG_INFINITY; width]);
-        for row in rows.chunks_exact(width) {
-            for lane in 0..width {
-                means[lane] += row[lane];
-                most[lane] = if row[lane] > most[lane] { row[lane] } else { most[lane] };
-            }
-        }
+        sums(rows, &mut means, &mut most);
         let count = (rows.len() / width) as f32;
         means.iter_mut().for_each(|sum| *sum /= count);
         let reach = |lane: usize| (most[lane] - means[lane]) * lanes.scales()[lane];
         let step = (0..tokens).map(reach).fold(f32::MIN_POSITIVE, f32::max) / 255.0;
+        // Lanes without a token have a scale of 0, and so have their bytes.
         let by: Vec<f32> = lanes.scales().iter().map(|scale| scale / step).collect();
         let mut bytes = vec![0u8; (rows.len() / width) * stride];
-        for (row, bytes) in rows.chunks_exact(width).zip(bytes.chunks_exact_mut(stride)) {
-            for (lane, byte) in bytes.iter_mut().enumerate().take(tokens) {
-                // Rounded up: a page's true best is never above its bytes. The cast saturates.
-                *byte = ((row[lane] - means[lane]) * by[lane] + 0.999) as u8;
-            }
-        }
+        // A page's true best is never above its bytes, which are rounded up.
+        to_bytes(rows, &means, &by, &mut bytes, stride);
         let base = (0..tokens).map(|lane| means[lane] * lanes.scales()[lane]).sum();
-        means.truncate(tokens);
-        Self { stride, bytes, base, step, means }
+        Self { stride, bytes, base, step }
     }
 
     fn table(&self) -> ByteTable<'_> {
         ByteTable { bytes: &self.bytes, stride: self.stride }
     }
 
-    /// For each query token the byte that about `probes` centroids reach, at least 1.
+    /// For each query token the byte that about `probes` centroids reach, at least 1; columns without a token are reached by
+    /// none.
     fn thresholds(&self, tokens: usize, probes: usize) -> Vec<u8> {
         let count = self.bytes.len() / self.stride;
         let every = count.div_ceil(SAMPLE_ROWS);
@@ -105,7 +95,9 @@ impl ByteRows {
                 above >= wanted
             })
         };
-        counts.iter().map(|counts| threshold(counts).unwrap_or(1)).collect()
+        let mut thresholds: Vec<u8> = counts.iter().map(|counts| threshold(counts).unwrap_or(1)).collect();
+        thresholds.resize(self.stride, u8::MAX);
+        thresholds
     }
 }
 
@@ -122,7 +114,6 @@ impl<'a> BlockProbe<'a> {
             best: vec![0; rows.stride],
             masks: Vec::new(),
             runs: Vec::new(),
-            floors: Vec::new(),
             rows,
             seen: Vec::new(),
             eligible,
@@ -137,22 +128,19 @@ impl<'a> BlockProbe<'a> {
     }
 
     fn look_up(&mut self, tokens: usize) {
-        let thresholds = self.rows.thresholds(tokens, PROBES);
+        let probes = (PROBES * (self.block.codebook.len() as f64).sqrt()).ceil() as usize;
+        let thresholds = self.rows.thresholds(tokens, probes);
+        let steps = self.rows.stride / ROW_STEP;
         let mut probed: Vec<Vec<(u8, u16)>> = vec![Vec::new(); tokens];
-        for (centroid, row) in self.rows.bytes.chunks_exact(self.rows.stride).enumerate() {
-            // Nearly no row reaches any threshold.
-            if !row.iter().zip(&thresholds).fold(false, |any, (byte, least)| any | (byte >= least)) {
-                continue;
-            }
-            for (token, (byte, least)) in row.iter().zip(&thresholds).enumerate() {
-                if byte >= least {
-                    probed[token].push((*byte, centroid as u16));
-                }
+        reaching(self.rows.bytes.chunks_exact(self.rows.stride), &thresholds, &mut self.masks);
+        for (centroid, masks) in self.masks.chunks_exact(steps).enumerate() {
+            for token in columns(masks).take_while(|column| *column < tokens) {
+                probed[token].push((self.rows.bytes[centroid * self.rows.stride + token], centroid as u16));
             }
         }
         self.seen = vec![0; self.block.pages.len()];
         let mut scores = vec![0u32; self.block.pages.len()];
-        let floor: u32 = thresholds.iter().map(|least| u32::from(*least)).sum();
+        let floor: u32 = thresholds[..tokens].iter().map(|least| u32::from(*least)).sum();
         for (mark, (centroids, least)) in (1u32..).zip(probed.iter_mut().zip(&thresholds)) {
             // Best first, so that the first list that names a page gives its score.
             centroids.sort_unstable_by(|one, two| two.cmp(one));
@@ -186,37 +174,27 @@ impl<'a> BlockProbe<'a> {
         self.rows.base + self.rows.step * sum as f32
     }
 
-    /// Which tokens of a page may be the best of a query token: those whose centroid scores at most `slack` standard deviations of
-    /// their residuals' scores less than the page's best.
-    pub fn reveal(&mut self, query: &PreparedQuery<'_>, page: u32, deviation: f32) -> RevealedTokens<'_> {
-        let centroids = self.block.group_centroids(page as usize);
-        best_bytes(self.rows.table(), centroids, &mut self.best);
-        self.floors.clear();
-        self.floors.extend_from_slice(&self.rows.means);
-        let lengths = query.token_lengths.iter();
-        for (best, length) in self.best.iter_mut().zip(lengths) {
-            let slack = (deviation * length / self.rows.step) as u8;
-            *best = best.saturating_sub(slack).max(1);
+    /// The runs of a page's tokens that may hold the best of some query token: their centroids score at most `reach` times a
+    /// query token's length less than the page's best centroid.
+    pub fn reveal(&mut self, query: &PreparedQuery<'_>, page: u32, reach: f32) -> &[Run] {
+        let (table, centroids) = (self.rows.table(), self.block.group_centroids(page as usize));
+        best_bytes(table, centroids, &mut self.best);
+        for (best, length) in self.best.iter_mut().zip(&query.token_lengths) {
+            *best = best.saturating_sub((reach * length / self.rows.step) as u8).max(1);
         }
         // Columns without a query token.
         self.best[query.token_lengths.len()..].fill(u8::MAX);
-        reaching(self.rows.table(), centroids, &self.best, &mut self.masks);
+        reaching(centroids.iter().map(|centroid| table.row(*centroid)), &self.best, &mut self.masks);
         self.runs.clear();
         let (mut start, steps) = (0, self.rows.stride / ROW_STEP);
         for (group, masks) in self.block.groups(page as usize).zip(self.masks.chunks_exact(steps)) {
             let end = start + usize::from(group.more) + 1;
-            for (step, mask) in masks.iter().enumerate() {
-                let mut left = *mask;
-                while left != 0 {
-                    let query_token = step * ROW_STEP + left.trailing_zeros() as usize;
-                    self.runs.push(Run { query_token, centroid: group.centroid, tokens: start..end });
-                    self.floors[query_token] = f32::NEG_INFINITY;
-                    left &= left - 1;
-                }
+            if masks.iter().any(|mask| *mask != 0) {
+                self.runs.push(Run { centroid: group.centroid, tokens: start..end });
             }
             start = end;
         }
-        RevealedTokens { block: self.block, runs: &self.runs, floors: &self.floors }
+        &self.runs
     }
 
     /// The eligible pages that no list named, which from now on count as touched.
@@ -228,4 +206,17 @@ impl<'a> BlockProbe<'a> {
             None => (0..self.block.pages.len() as u32).filter(unseen).collect(),
         }
     }
+}
+
+/// The columns that masks name, ascending.
+fn columns(masks: &[u32]) -> impl Iterator<Item = usize> + '_ {
+    masks.iter().enumerate().flat_map(|(step, mask)| {
+        let mut left = *mask;
+        std::iter::from_fn(move || {
+            let column = step * ROW_STEP + left.trailing_zeros() as usize;
+            let found = left != 0;
+            left &= left.wrapping_sub(1);
+            found.then_some(column)
+        })
+    })
 }
