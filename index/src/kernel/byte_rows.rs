@@ -100,7 +100,7 @@ fn to_bytes_by(rows: &[f32], means: &[f32], by: &[f32], bytes: &mut [u8], stride
     }
 }
 
-/// Writes `rows`, `centroids x columns`, as bytes, `centroids x stride`: `(value - means) * by` rounded up and cut to what a
+/// Writes `rows`, `centroids x columns` (a multiple of 8), as bytes, `centroids x stride`: `(value - means) * by` rounded up and cut to what a
 /// byte holds. Bytes beyond the columns stay as they are.
 pub(crate) fn to_bytes(rows: &[f32], means: &[f32], by: &[f32], bytes: &mut [u8], stride: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -115,7 +115,7 @@ pub(crate) fn to_bytes(rows: &[f32], means: &[f32], by: &[f32], bytes: &mut [u8]
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{ByteTable, ROW_STEP, best_bytes_by, sums_by, to_bytes_by};
+    use super::{ByteTable, ROW_STEP, best_bytes_by, sums_by};
 
     #[target_feature(enable = "avx2")]
     pub(super) fn best_bytes(table: ByteTable<'_>, centroids: &[[u8; 2]], best: &mut [u8]) {
@@ -129,7 +129,22 @@ mod avx2 {
 
     #[target_feature(enable = "avx2")]
     pub(super) fn to_bytes(rows: &[f32], means: &[f32], by: &[f32], bytes: &mut [u8], stride: usize) {
-        to_bytes_by(rows, means, by, bytes, stride);
+        let (means, by) = (means.as_chunks::<8>().0, by.as_chunks::<8>().0);
+        for (row, bytes) in rows.chunks_exact(8 * means.len()).zip(bytes.chunks_exact_mut(stride)) {
+            let lanes = row.as_chunks::<8>().0.iter().zip(means).zip(by);
+            for (((value, mean), by), bytes) in lanes.zip(bytes.as_chunks_mut::<8>().0) {
+                // SAFETY: all are of 8 values.
+                let (value, mean, by) = unsafe {
+                    let load = |values: &[f32; 8]| _mm256_loadu_ps(values.as_ptr());
+                    (load(value), load(mean), load(by))
+                };
+                let raised = _mm256_add_ps(_mm256_mul_ps(_mm256_sub_ps(value, mean), by), _mm256_set1_ps(0.999));
+                let cut = _mm256_min_ps(_mm256_max_ps(raised, _mm256_setzero_ps()), _mm256_set1_ps(255.0));
+                let whole = _mm256_cvttps_epi32(cut);
+                let pairs = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+                *bytes = _mm_cvtsi128_si64(_mm_packus_epi16(pairs, pairs)).to_le_bytes();
+            }
+        }
     }
 
     #[target_feature(enable = "avx2")]

@@ -7,6 +7,7 @@ use tantivy::DocAddress;
 
 use super::PageHit;
 use super::certainty::{Lesson, Prediction};
+use super::effort::Effort;
 use super::eligible::EligiblePages;
 use super::hit::BestHits;
 use super::prepared::{PageScorer, PreparedQuery};
@@ -146,15 +147,29 @@ impl<'a> Ladder<'a> {
         Ok(())
     }
 
-    /// Climbs until the expected loss is within the budget.
+    /// Climbs until the expected loss is within the budget. Without a budget, every page that lists named is then scored by
+    /// codes as well.
     pub fn climb(mut self) -> Result<Climbed, Error> {
         self.score_centroids(CENTROID_STEP.max(4 * self.k));
         self.score_coarse(COARSE_START.max(4 * self.k))?;
         self.score_full(self.k.max(LEAST_STEP))?;
-        if self.budget <= 0.0 {
+        let everything = self.budget <= 0.0;
+        if everything {
+            // What less effort looks at comes first, so that more never looks at less.
+            self.budget = self.k as f64 * Effort::HIGH.loss().unwrap_or_default();
+            self.climb_to_budget()?;
+            self.budget = 0.0;
             self.score_centroids(self.probes.iter().map(|probe| probe.waiting.len()).sum());
             self.score_coarse(usize::MAX)?;
         }
+        let missing = self.climb_to_budget()?;
+        let bound = self.bound();
+        Ok(Climbed { hits: self.best.into_sorted(), missing, bound, work: self.work })
+    }
+
+    /// Scores what is most promising until no rung is expected to lose more than it may; how many hits are then expected to be
+    /// missing.
+    fn climb_to_budget(&mut self) -> Result<f64, Error> {
         loop {
             let [by_lists, by_centroids, by_codes] = self.waiting();
             let over = |waiting: Waiting, rung: usize| waiting.next > 0 && waiting.missing > self.allowed(rung);
@@ -167,9 +182,7 @@ impl<'a> Ladder<'a> {
             } else if over(by_lists, 0) {
                 self.score_centroids(by_lists.next.clamp(CENTROID_STEP, 4 * CENTROID_STEP));
             } else {
-                let missing = by_lists.missing + by_centroids.missing + by_codes.missing;
-                let bound = self.bound();
-                return Ok(Climbed { hits: self.best.into_sorted(), missing, bound, work: self.work });
+                return Ok(by_lists.missing + by_centroids.missing + by_codes.missing);
             }
         }
     }
@@ -286,31 +299,31 @@ impl<'a> Ladder<'a> {
     fn bound(&self) -> f32 {
         let mut bound = f32::NEG_INFINITY;
         let lengths = self.query.lengths;
-        let probe_bound = |probe: &BlockProbe<'_>, score: f32| {
+        let probe_bound = |probe: &BlockProbe<'_>, score: f32, radius: f32| {
             let calibration = probe.block.codebook.calibration;
-            calibration.correct(score + lengths * probe.block.radius * ROUNDING, lengths)
+            calibration.correct(score + lengths * radius * ROUNDING, lengths)
         };
         for page in &self.by_codes {
             let entry = &page.pages.table.pages[page.place as usize];
+            let radius = entry.radius.to_f32();
             bound = bound.max(match page.by_centroids {
-                Some((probe, score)) => probe_bound(&self.probes[probe as usize], score),
+                Some((probe, score)) => probe_bound(&self.probes[probe as usize], score, radius),
                 None => {
-                    let left_out = lengths * entry.coarse_error.to_f32()
-                        + self.query.lanes.coarse_error() * entry.radius.to_f32();
+                    let left_out = lengths * entry.coarse_error.to_f32() + self.query.lanes.coarse_error() * radius;
                     page.score + left_out * ROUNDING
                 }
             });
         }
         for (at, probe) in (0u32..).zip(&self.probes) {
             if let Some(best) = self.by_centroids.iter().rev().find(|page| page.probe == at) {
-                bound = bound.max(probe_bound(probe, best.score));
+                bound = bound.max(probe_bound(probe, best.score, probe.block.radius));
             }
             if let Some((score, _)) = probe.waiting.last() {
                 // Lists that were not looked up may give what the last one gave.
-                bound = bound.max(probe_bound(probe, *score));
+                bound = bound.max(probe_bound(probe, *score, probe.block.radius));
             }
             if probe.untouched > 0 {
-                bound = bound.max(probe_bound(probe, probe.floor));
+                bound = bound.max(probe_bound(probe, probe.floor, probe.block.radius));
             }
         }
         bound

@@ -10,8 +10,6 @@ use crate::oracle::Random;
 const TOPICS: usize = 12;
 /// Distinct kinds of blank paper.
 const BACKGROUNDS: u64 = 4;
-/// How far a token lies from its centre.
-const TOKEN_NOISE: f32 = 0.6;
 const BLANK_NOISE: f32 = 0.1;
 
 /// What the pages of a corpus look like.
@@ -23,6 +21,8 @@ pub struct Shape {
     pub tokens: RangeInclusive<u64>,
     /// Centres that tokens lie about; 0 for tokens that have nothing in common.
     pub centres: u64,
+    /// How far a token lies from its centre.
+    pub token_noise: f32,
     /// The share of a page's tokens that are blank paper.
     pub blank: f32,
     pub query_tokens: usize,
@@ -32,7 +32,16 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { dim: 64, pages: 1000, tokens: 30..=60, centres: 256, blank: 0.0, query_tokens: 12, query_noise: 0.7 }
+        Self {
+            dim: 64,
+            pages: 1000,
+            tokens: 30..=60,
+            centres: 256,
+            token_noise: 0.6,
+            blank: 0.0,
+            query_tokens: 12,
+            query_noise: 0.7,
+        }
     }
 }
 
@@ -89,7 +98,7 @@ impl Corpus {
                 written.push(token);
                 let topic = topics[random.below(TOPICS as u64) as usize];
                 match self.centres.get(topic as usize) {
-                    Some(centre) => sum(centre, &normal(&mut random, self.shape.dim, TOKEN_NOISE)),
+                    Some(centre) => sum(centre, &normal(&mut random, self.shape.dim, self.shape.token_noise)),
                     None => normal(&mut random, self.shape.dim, 1.0),
                 }
             };

@@ -68,9 +68,10 @@ fn short_queries() {
 
 #[test]
 fn queries_that_one_page_answers_best() {
-    for (centres, precision) in [(65_536, Precision::Bits8), (0, Precision::Bits4), (0, Precision::Bits2)] {
-        let shape = Shape { centres, query_noise: 0.1, pages: 2400, ..clusters() };
-        let proven = check(&format!("a page's own tokens, {centres} centres"), shape, precision);
+    for precision in [Precision::Bits8, Precision::Bits4, Precision::Bits2] {
+        // Tokens near their centres: what centroids leave out is less than what pages differ by.
+        let shape = Shape { token_noise: 0.1, query_noise: 0.1, pages: 2400, ..clusters() };
+        let proven = check("a page's own tokens", shape, precision);
         assert!(proven > 0, "nothing was proven, so nothing was checked");
     }
 }
