@@ -1,5 +1,5 @@
 //! Merges one field of several segments: codes are copied, vectors without a codebook are coded where there are now enough
-//! of them, and all are coded anew where the codebook is outgrown and the precision allows it.
+//! of them, and where the codebook is outgrown all are coded anew, or the new ones alone if the precision allows no more.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub(crate) struct FieldMerge<'a> {
 enum Plan {
     /// All stay as they are.
     Copy,
-    /// Those without a codebook get this one.
+    /// Those without a codebook get this one, the others keep theirs.
     Adopt(Arc<Codebook>),
     /// All get this one.
     Recode(Arc<Codebook>),
@@ -107,30 +107,31 @@ impl<'a> FieldMerge<'a> {
 
     fn plan(&self, depth: Depth) -> Result<Plan, Error> {
         let (mut total, mut without) = (0, 0);
-        // Tokens of each codebook.
-        let mut carried: Vec<(Arc<Codebook>, u64)> = Vec::new();
+        let mut carried: Vec<&Arc<Codebook>> = Vec::new();
         for page in &self.pages {
             let tokens = u64::from(page.entry().tokens);
             total += tokens;
             match page.file.block_of(self.late.field, page.place) {
                 None => without += tokens,
-                Some((block, _)) => match carried.iter_mut().find(|(known, _)| known.id() == block.codebook.id()) {
-                    Some((_, sum)) => *sum += tokens,
-                    None => carried.push((block.codebook.clone(), tokens)),
-                },
+                Some((block, _)) if carried.iter().any(|known| known.id() == block.codebook.id()) => {}
+                Some((block, _)) => carried.push(&block.codebook),
             }
         }
-        let largest = carried.iter().max_by_key(|(_, tokens)| *tokens).map(|(codebook, _)| codebook);
-        let recodable = self.late.options.is_recodable() || carried.is_empty();
-        let outgrown = largest.is_some_and(|codebook| total / OUTGROWN >= codebook.trained_tokens);
-        let stale = outgrown || carried.len() > MOST_CODEBOOKS || self.codebooks.retrains(self.late.field);
-        if total >= self.late.options.codebook_tokens() && recodable && (carried.is_empty() || stale) {
-            let read = |page: usize| self.values(&self.pages[page]);
-            let codebook = self.codebooks.for_pages(self.late, depth, self.pages.len(), total, read)?;
-            return Ok(Plan::Recode(codebook));
-        }
-        Ok(match largest {
-            Some(largest) if without > 0 => Plan::Adopt(largest.clone()),
+        // The one trained on the most tokens describes pages best.
+        let best = carried.iter().max_by_key(|codebook| codebook.trained_tokens);
+        let outgrown = best.is_some_and(|codebook| total / OUTGROWN >= codebook.trained_tokens);
+        let stale = carried.is_empty() || outgrown || self.codebooks.retrains(self.late.field);
+        let enough = |tokens: u64| tokens >= self.late.options.codebook_tokens();
+        let read = |page: usize| self.values(&self.pages[page]);
+        let train = || self.codebooks.for_pages(self.late, depth, self.pages.len(), total, read);
+        Ok(match best {
+            _ if self.late.options.is_recodable() && enough(total) && (stale || carried.len() > MOST_CODEBOOKS) => {
+                Plan::Recode(train()?)
+            }
+            // Coarse codes are not coded again from themselves: pages without codes wait until they are enough for a new
+            // codebook beside the outgrown one.
+            _ if stale && enough(without) => Plan::Adopt(train()?),
+            Some(best) if without > 0 && !stale => Plan::Adopt(Arc::clone(best)),
             _ => Plan::Copy,
         })
     }

@@ -138,7 +138,8 @@ fn exact_search_finds_what_the_bits_allow_and_scores_it_without_bias() {
             bias += everything.iter().map(relative).sum::<f64>() / (PAGES * QUERIES) as f64;
         }
         assert!(found >= least, "{precision:?}: recall {found}");
-        assert!(bias.abs() < 0.005, "{precision:?}: scores are off by {bias} on average");
+        println!("{precision:?}: recall {found}, off by {bias}");
+        assert!(bias.abs() < 0.002, "{precision:?}: scores are off by {bias} on average");
     }
 }
 

@@ -105,21 +105,58 @@ fn difference(one: &Shelf, other: &Shelf, queries: &[MultiVector], pages: usize)
 }
 
 #[test]
+fn an_outgrown_codebook_of_coarse_codes_is_joined_by_one_for_the_pages_to_come() {
+    let corpus = corpus(4400, 512);
+    let queries = queries(&corpus);
+    let truth = answers(&Shelf::of(&corpus, Precision::F16), &queries, Effort::Exact);
+    let mut grown = Shelf::new(LateInteractionOptions::new(corpus.shape.dim).with_precision(Precision::Bits4));
+    let summary = |shelf: &Shelf| {
+        let segments = shelf.handle.segments(&shelf.reader.searcher()).unwrap();
+        assert_eq!(segments.len(), 1);
+        segments.into_iter().flat_map(|segment| segment.fields).next().unwrap()
+    };
+    let (mut most, mut waited) = (0, false);
+    for commit in 0..11 {
+        grown.add(corpus.pages(commit * 400..commit * 400 + 400));
+        grown.merge();
+        let field = summary(&grown);
+        most = most.max(field.codebooks.len());
+        waited |= most == 1 && field.direct_pages > 0;
+    }
+    let field = summary(&grown);
+    let trained: Vec<u64> = field.codebooks.iter().map(|codebook| codebook.trained_tokens).collect();
+    assert!(waited && most == 2 && trained.iter().max() > trained.iter().min(), "{waited} {most} {trained:?}");
+    let at_once = Shelf::of(&corpus, Precision::Bits4);
+    for effort in [Effort::Exact, Effort::default()] {
+        let of = |shelf: &Shelf| recall(&answers(shelf, &queries, effort), &truth);
+        let (one, many) = (of(&at_once), of(&grown));
+        println!("Bits4, codebooks of {trained:?} tokens, {effort:?}: recall {one:.4} at once, {many:.4} grown");
+        assert!(many >= one - 0.01, "{effort:?}: recall {one} at once, {many} grown");
+    }
+}
+
+#[test]
 fn scores_stay_within_their_bits_through_ten_generations_of_merges() {
-    let corpus = corpus(800, 512);
-    let queries: Vec<MultiVector> = (0..20).map(|seed| corpus.query(seed)).collect();
-    let exact = Shelf::of(&corpus, Precision::F16);
-    for (precision, mean, most) in [(CODED[0], 0.001, 0.01), (CODED[1], 0.004, 0.06), (CODED[2], 0.01, 0.2)] {
+    // So many pages that each precision has a codebook at once and after the tenth.
+    for (precision, pages, mean, most) in
+        [(CODED[0], 800, 0.001, 0.01), (CODED[1], 800, 0.002, 0.06), (CODED[2], 1600, 0.002, 0.2)]
+    {
+        let corpus = corpus(pages, 512);
+        let queries: Vec<MultiVector> = (0..20).map(|seed| corpus.query(seed)).collect();
+        let exact = Shelf::of(&corpus, Precision::F16);
         let at_once = Shelf::of(&corpus, precision);
         let mut grown = Shelf::new(LateInteractionOptions::new(corpus.shape.dim).with_precision(precision));
         for generation in 0..10 {
             // From direct codes through the first codebook to codes that were copied six times.
-            grown.add(corpus.pages(generation * 80..generation * 80 + 80));
+            grown.add(corpus.pages(generation * pages / 10..(generation + 1) * pages / 10));
             grown.merge();
         }
         let pages = corpus.shape.pages as usize;
         let (once, ten) = (difference(&at_once, &exact, &queries, pages), difference(&grown, &exact, &queries, pages));
         println!("{precision:?}: off by {once:?} (mean, most) at once, {ten:?} after ten merges");
+        let coded =
+            |shelf: &Shelf| !shelf.handle.segments(&shelf.reader.searcher()).unwrap()[0].fields[0].codebooks.is_empty();
+        assert!(coded(&at_once) && coded(&grown));
         assert!(once.0 < mean && once.1 < most, "{precision:?} at once: {once:?}");
         assert!(ten.0 < mean && ten.1 < most, "{precision:?} after ten merges: {ten:?}");
     }
