@@ -62,7 +62,7 @@ pub use fingerprint::{Fingerprint, Origin};
 pub use handle::LateInteraction;
 pub use layout::{PageLayout, PatchBox};
 pub use options::{LateInteractionOptions, Precision, TYPE_NAME};
-pub use query::{Effort, LateInteractionQuery, PageExplanation, PageHit, SearchReport, SearchWork, TokenMatch};
+pub use query::{Effort, Knobs, LateInteractionQuery, PageExplanation, PageHit, SearchReport, SearchWork, TokenMatch};
 pub use rows::ROW_FIELD;
 pub use segment::{EXTENSION, FORMAT_VERSION};
 pub use summary::{CodebookSummary, FieldSummary, SegmentSummary};

@@ -10,6 +10,7 @@ use super::certainty::{Lesson, Prediction};
 use super::effort::Effort;
 use super::eligible::EligiblePages;
 use super::hit::BestHits;
+use super::knobs::Knobs;
 use super::prepared::{PageScorer, PreparedQuery};
 use super::probe::BlockProbe;
 use super::report::SearchWork;
@@ -25,11 +26,6 @@ const COARSE_STEP: usize = 64;
 const FULL_STEP: usize = 16;
 /// And on either rung at least.
 const LEAST_STEP: usize = 8;
-/// What centroids score less than a page's best for their tokens to be left out of coarse scores, in standard deviations of
-/// what the largest residual adds to a score.
-const REACH: f32 = 1.0;
-/// What of the loss may stem from pages known by lists only, by centroids only, by coarse codes only.
-const LOSS_SHARES: [f64; 3] = [0.3, 0.4, 0.3];
 /// Pages that a prediction from list scores is learnt from: the best by their lists, all that it has to tell apart.
 const LIST_POINTS: usize = 1024;
 /// What f32 arithmetic may add to a bound.
@@ -86,6 +82,7 @@ pub(super) struct Ladder<'a> {
     k: usize,
     /// Missing hits that are allowed.
     budget: f64,
+    knobs: Knobs,
     /// Best last, so that they are popped.
     by_centroids: Vec<CentroidPage>,
     by_codes: Vec<CoarsePage<'a>>,
@@ -104,10 +101,12 @@ impl<'a> Ladder<'a> {
         segments: &'a [EligiblePages<'a>],
         k: usize,
         loss: f64,
+        knobs: Knobs,
     ) -> Result<Self, Error> {
+        let knobs = knobs.sane();
         let blocks = segments.iter().flat_map(|pages| {
             let blocks = pages.file.blocks(pages.field).iter().enumerate();
-            blocks.map(move |(at, block)| BlockProbe::new(query, pages, at, block))
+            blocks.map(move |(at, block)| BlockProbe::new(query, knobs.probes, pages, at, block))
         });
         let probes: Vec<BlockProbe<'a>> = blocks.collect();
         let mut ladder = Self {
@@ -116,6 +115,7 @@ impl<'a> Ladder<'a> {
             segments,
             k,
             budget: loss * k as f64,
+            knobs,
             by_centroids: Vec::new(),
             by_codes: Vec::new(),
             best: BestHits::new(k),
@@ -189,7 +189,7 @@ impl<'a> Ladder<'a> {
 
     /// How many hits may be lost on a rung.
     fn allowed(&self, rung: usize) -> f64 {
-        self.budget * LOSS_SHARES[rung]
+        self.budget * f64::from(self.knobs.loss_shares[rung])
     }
 
     /// What waits known by lists, by centroids and by coarse codes only.
@@ -266,7 +266,8 @@ impl<'a> Ladder<'a> {
             let probe = &mut self.probes[next.probe as usize];
             let (pages, place) = (probe.pages, probe.block.pages[next.page as usize]);
             let page = pages.page(place as usize);
-            let reach = REACH * page.table.pages[page.place].radius.to_f32() / (page.table.dim as f32).sqrt();
+            let reach =
+                self.knobs.reach * page.table.pages[page.place].radius.to_f32() / (page.table.dim as f32).sqrt();
             let block = probe.block;
             let (score, tokens) = self.scorer.coarse(&page, block, probe.reveal(self.query, next.page, reach))?;
             self.work.coarse_pages += 1;

@@ -5,6 +5,7 @@ mod effort;
 mod eligible;
 mod explain;
 mod hit;
+mod knobs;
 mod ladder;
 mod prepared;
 mod probe;
@@ -22,6 +23,7 @@ use tantivy::{DocAddress, Searcher};
 pub use effort::Effort;
 pub use explain::{PageExplanation, TokenMatch};
 pub use hit::PageHit;
+pub use knobs::Knobs;
 pub use report::{SearchReport, SearchWork};
 
 use eligible::EligiblePages;
@@ -51,12 +53,21 @@ pub struct LateInteractionQuery {
     vectors: Arc<QueryVectors>,
     k: usize,
     effort: Effort,
+    knobs: Knobs,
     filter: Option<Arc<dyn Query>>,
 }
 
 impl LateInteractionQuery {
     pub(crate) fn new(cache: Arc<SegmentCache>, field: Field, vectors: QueryVectors) -> Self {
-        Self { cache, field, vectors: Arc::new(vectors), k: DEFAULT_K, effort: Effort::default(), filter: None }
+        Self {
+            cache,
+            field,
+            vectors: Arc::new(vectors),
+            k: DEFAULT_K,
+            effort: Effort::default(),
+            knobs: Knobs::default(),
+            filter: None,
+        }
     }
 
     /// Sets how many pages are found (default 10).
@@ -68,6 +79,12 @@ impl LateInteractionQuery {
     /// Sets how much work goes into the search (default [`Effort::default`]). Pages stored as f16 are always all scored.
     pub fn effort(mut self, effort: Effort) -> Self {
         self.effort = effort;
+        self
+    }
+
+    /// Sets what lies beneath the effort (default [`Knobs::default`]).
+    pub fn knobs(mut self, knobs: Knobs) -> Self {
+        self.knobs = knobs;
         self
     }
 
@@ -118,7 +135,7 @@ impl LateInteractionQuery {
         }
         let (hits, proven, expected_recall, mut work) = match self.effort.loss() {
             Some(loss) if options.precision() != Precision::F16 && eligible > FEW_PAGES.max(2 * self.k) => {
-                let climbed = Ladder::new(&query, &segments, self.k, loss)?.climb()?;
+                let climbed = Ladder::new(&query, &segments, self.k, loss, self.knobs)?.climb()?;
                 let proven = climbed.hits.iter().take_while(|hit| hit.score > climbed.bound).count();
                 let missing = climbed.missing.min((self.k - proven) as f64);
                 (climbed.hits, proven, 1.0 - missing / self.k as f64, climbed.work)

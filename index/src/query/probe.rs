@@ -15,20 +15,18 @@ use crate::segment::Block;
 
 /// Rows from which the probing thresholds are taken: more change them by little.
 const SAMPLE_ROWS: usize = 2048;
+/// List entries that are read at once.
+const LIST_STEP: usize = 256;
 /// Eligible pages of a block up to which all are scored by their centroids at once: looking up lists would cost as much.
 const FEW_PAGES: usize = 512;
-
-/// Centroids that each query token looks up, per square root of all: the same at each effort, so that more effort goes on
-/// where less has stopped. Half as many lose a hundredth of the hits on large indexes (`benches/end_to_end`, large).
-const PROBES: f64 = 0.4;
 
 /// The candidates of one block.
 pub(super) struct BlockProbe<'a> {
     pub pages: &'a EligiblePages<'a>,
     pub block: &'a Block,
     rows: ByteRows,
-    /// For each page one more than the query token that saw it last; 0 for pages that no list named.
-    seen: Vec<u32>,
+    /// What the lists say of each page; empty if none was looked up.
+    scores: Vec<ListScore>,
     eligible: Option<RoaringBitmap>,
     /// What a page scores that no list named.
     pub floor: f32,
@@ -42,6 +40,22 @@ pub(super) struct BlockProbe<'a> {
     best: Vec<u8>,
     masks: Vec<u32>,
     runs: Vec<Run>,
+}
+
+/// What inverted lists say of a page.
+#[derive(Clone, Copy, Default)]
+struct ListScore {
+    /// One more than the query token that saw it last; 0 for pages that no list named.
+    seen: u32,
+    /// Bytes above what the last list gives.
+    score: u32,
+}
+
+impl ListScore {
+    fn add(&mut self, mark: u32, gain: u32) {
+        self.score += if self.seen == mark { 0 } else { gain };
+        self.seen = mark;
+    }
 }
 
 /// Centroid scores as bytes, one row per centroid, one column per query token.
@@ -102,8 +116,14 @@ impl ByteRows {
 }
 
 impl<'a> BlockProbe<'a> {
-    /// Looks up about [`PROBES`] centroids for each query token.
-    pub fn new(query: &PreparedQuery<'_>, pages: &'a EligiblePages<'a>, at: usize, block: &'a Block) -> Self {
+    /// Looks up about `probes` centroids per square root of all for each query token.
+    pub fn new(
+        query: &PreparedQuery<'_>,
+        probes: f32,
+        pages: &'a EligiblePages<'a>,
+        at: usize,
+        block: &'a Block,
+    ) -> Self {
         let eligible = pages.in_block(at);
         let count = eligible.as_ref().map_or(block.pages.len(), |eligible| eligible.len() as usize);
         let rows = ByteRows::new(&query.lanes, query.rows(block));
@@ -115,20 +135,20 @@ impl<'a> BlockProbe<'a> {
             masks: Vec::new(),
             runs: Vec::new(),
             rows,
-            seen: Vec::new(),
+            scores: Vec::new(),
             eligible,
             waiting: Vec::new(),
             untouched: count,
             postings: 0,
         };
         if count > FEW_PAGES {
-            probe.look_up(query.lanes.tokens());
+            let probes = (probes * (block.codebook.len() as f32).sqrt()).ceil().max(1.0);
+            probe.look_up(query.lanes.tokens(), probes as usize);
         }
         probe
     }
 
-    fn look_up(&mut self, tokens: usize) {
-        let probes = (PROBES * (self.block.codebook.len() as f64).sqrt()).ceil() as usize;
+    fn look_up(&mut self, tokens: usize, probes: usize) {
         let thresholds = self.rows.thresholds(tokens, probes);
         let steps = self.rows.stride / ROW_STEP;
         let mut probed: Vec<Vec<(u8, u16)>> = vec![Vec::new(); tokens];
@@ -138,33 +158,33 @@ impl<'a> BlockProbe<'a> {
                 probed[token].push((self.rows.bytes[centroid * self.rows.stride + token], centroid as u16));
             }
         }
-        self.seen = vec![0; self.block.pages.len()];
-        let mut scores = vec![0u32; self.block.pages.len()];
+        let mut scores = vec![ListScore::default(); self.block.pages.len()];
         let floor: u32 = thresholds[..tokens].iter().map(|least| u32::from(*least)).sum();
+        let mut pages = [0; LIST_STEP];
         for (mark, (centroids, least)) in (1u32..).zip(probed.iter_mut().zip(&thresholds)) {
             // Best first, so that the first list that names a page gives its score.
             centroids.sort_unstable_by(|one, two| two.cmp(one));
             for (byte, centroid) in centroids.iter() {
-                let gain = u32::from(byte - least);
                 let list = &self.block.lists()[usize::from(*centroid)];
                 self.postings += list.len();
-                let mut add = |page: u32| {
-                    let page = page as usize;
-                    if self.seen[page] != mark {
-                        self.seen[page] = mark;
-                        scores[page] += gain;
+                let eligible = self.eligible.as_ref().map(|eligible| list & eligible);
+                let mut list = eligible.as_ref().unwrap_or(list).iter();
+                loop {
+                    let pages = list.next_many(&mut pages);
+                    if pages.is_empty() {
+                        break;
                     }
-                };
-                match &self.eligible {
-                    Some(eligible) => (list & eligible).iter().for_each(&mut add),
-                    None => list.iter().for_each(&mut add),
+                    for page in pages {
+                        scores[*page as usize].add(mark, u32::from(byte - least));
+                    }
                 }
             }
         }
         self.floor = self.rows.base + self.rows.step * floor as f32;
-        let touched = (0u32..).zip(&self.seen).filter(|(_, seen)| **seen > 0).map(|(page, _)| page);
-        self.waiting = touched.map(|page| (self.floor + self.rows.step * scores[page as usize] as f32, page)).collect();
+        let touched = (0u32..).zip(&scores).filter(|(_, score)| score.seen > 0);
+        self.waiting = touched.map(|(page, list)| (self.floor + self.rows.step * list.score as f32, page)).collect();
         self.untouched -= self.waiting.len();
+        self.scores = scores;
     }
 
     /// The sum over query tokens of the best centroid score of a page.
@@ -200,7 +220,7 @@ impl<'a> BlockProbe<'a> {
     /// The eligible pages that no list named, which from now on count as touched.
     pub fn take_untouched(&mut self) -> Vec<u32> {
         self.untouched = 0;
-        let unseen = |page: &u32| self.seen.get(*page as usize).is_none_or(|seen| *seen == 0);
+        let unseen = |page: &u32| self.scores.get(*page as usize).is_none_or(|list| list.seen == 0);
         match &self.eligible {
             Some(eligible) => eligible.iter().filter(unseen).collect(),
             None => (0..self.block.pages.len() as u32).filter(unseen).collect(),
