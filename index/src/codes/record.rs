@@ -66,25 +66,24 @@ impl<'a> CodedRecord<'a> {
         scales.extend(halves(self.scales).map(|scale| scale * unit));
     }
 
-    /// Appends scales and levels of neighbouring tokens of one centroid: of the first alone where no scale exceeds `repeated`, as
-    /// then all are about the centroid.
-    pub fn append(&self, run: Range<usize>, repeated: f32, dim: usize, scales: &mut Vec<f32>, levels: &mut Vec<u8>) {
+    /// Whether the tokens of one centroid are repetitions of it: no scale exceeds `most`.
+    pub fn repeats(&self, run: Range<usize>, most: f32) -> bool {
+        halves(&self.scales[2 * run.start..2 * run.end]).all(|scale| scale <= most)
+    }
+
+    /// Appends scales and levels of neighbouring tokens.
+    pub fn append(&self, run: Range<usize>, dim: usize, scales: &mut Vec<f32>, levels: &mut Vec<u8>) {
         let (unit, width) = (1.0 / self.depth.unit(), level_width(dim));
-        let start = scales.len();
-        scales.extend(halves(&self.scales[2 * run.start..2 * run.end]));
-        if scales[start..].iter().all(|scale| *scale <= repeated) {
-            scales.truncate(start + 1);
-        }
-        scales[start..].iter_mut().for_each(|scale| *scale *= unit);
-        let end = run.start + scales.len() - start;
-        let cut = |plane: &'a [u8], bytes: usize| plane.get(bytes * run.start..bytes * end).unwrap_or_default();
+        let cut = |plane: &'a [u8], bytes: usize| plane.get(bytes * run.start..bytes * run.end).unwrap_or_default();
         let planes = Planes {
             first: cut(self.planes.first, width / 4),
             second: cut(self.planes.second, width / 4),
             third: cut(self.planes.third, width / 2),
         };
+        let start = scales.len() * width;
+        scales.extend(halves(&self.scales[2 * run.start..2 * run.end]).map(|scale| scale * unit));
         levels.resize(scales.len() * width, ZERO_LEVEL);
-        decode_levels(self.depth, planes, width, &mut levels[start * width..]);
+        decode_levels(self.depth, planes, width, &mut levels[start..]);
     }
 
     /// Levels of all tokens, `tokens x width`.

@@ -120,10 +120,19 @@ impl<'q> PageScorer<'q> {
         self.scales.clear();
         self.levels.clear();
         self.centroids.clear();
+        // Runs that stand next to each other are decoded together.
+        let mut together = 0..0;
         for run in runs {
-            record.append(run.tokens.clone(), repeated, dim, &mut self.scales, &mut self.levels);
-            self.centroids.resize(self.scales.len(), run.centroid);
+            let start = run.tokens.start;
+            let end = if record.repeats(run.tokens.clone(), repeated) { start + 1 } else { run.tokens.end };
+            self.centroids.resize(self.centroids.len() + end - start, run.centroid);
+            if together.end != start {
+                record.append(together, dim, &mut self.scales, &mut self.levels);
+                together = start..start;
+            }
+            together.end = end;
         }
+        record.append(together, dim, &mut self.scales, &mut self.levels);
         self.best.fill(f32::NEG_INFINITY);
         let rows = Some(Rows { table: self.query.rows(block), centroids: &self.centroids });
         let tokens = Tokens { levels: &self.levels, scales: &self.scales, rows };
