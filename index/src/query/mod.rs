@@ -188,8 +188,8 @@ impl Query for LateInteractionQuery {
     fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
         let searcher = scoring.searcher().ok_or(Error::NoSearcher)?;
         let files = self.open(searcher)?;
-        let hits = self.report_in(searcher, &files)?.hits;
-        Ok(Box::new(weight::LateInteractionWeight::new(self.clone(), searcher, files, hits)))
+        let report = self.report_in(searcher, &files)?;
+        Ok(Box::new(weight::LateInteractionWeight::new(self.clone(), searcher, files, report)))
     }
 }
 

@@ -35,6 +35,18 @@ pub struct SearchWork {
     pub tokens: u64,
 }
 
+impl SearchReport {
+    /// What was done and how sure the answer is, for explanations.
+    pub(super) fn summary(&self) -> String {
+        let SearchWork { eligible, postings, centroid_pages, coarse_pages, full_pages, tokens } = self.work;
+        let (proven, found, recall) = (self.proven, self.hits.len(), self.expected_recall);
+        format!(
+            "of {eligible} pages {centroid_pages} were scored by centroids ({postings} list entries), {coarse_pages} by coarse \
+             codes and {full_pages} in full ({tokens} tokens); {proven} of {found} hits are proven, expected recall {recall:.4}"
+        )
+    }
+}
+
 impl SearchWork {
     /// Adds what another search did.
     pub fn add(&mut self, other: &Self) {

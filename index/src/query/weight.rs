@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tantivy::query::{EmptyScorer, Explanation, Scorer, Weight};
 use tantivy::{DocId, DocSet, Score, Searcher, SegmentReader, TERMINATED, TantivyError};
 
-use super::{LateInteractionQuery, PageHit, explain};
+use super::{LateInteractionQuery, SearchReport, explain};
 use crate::segment::SegmentFile;
 
 /// The hits of one segment by ascending doc, with the segment's id and open file.
@@ -14,6 +14,8 @@ type SegmentHits = (tantivy::index::SegmentId, Arc<SegmentFile>, Vec<(DocId, Sco
 pub(super) struct LateInteractionWeight {
     query: LateInteractionQuery,
     segments: Vec<SegmentHits>,
+    /// What finding the hits took.
+    summary: String,
 }
 
 impl LateInteractionWeight {
@@ -22,15 +24,15 @@ impl LateInteractionWeight {
         query: LateInteractionQuery,
         searcher: &Searcher,
         files: Vec<Arc<SegmentFile>>,
-        hits: Vec<PageHit>,
+        report: SearchReport,
     ) -> Self {
         let ids = searcher.segment_readers().iter().map(SegmentReader::segment_id);
         let mut segments: Vec<_> = ids.zip(files).map(|(id, file)| (id, file, Vec::new())).collect();
-        for hit in hits {
+        for hit in &report.hits {
             segments[hit.address.segment_ord as usize].2.push((hit.address.doc_id, hit.score));
         }
         segments.iter_mut().for_each(|(_, _, hits)| hits.sort_unstable_by_key(|(doc, _)| *doc));
-        Self { query, segments }
+        Self { query, segments, summary: report.summary() }
     }
 
     fn segment(&self, reader: &SegmentReader) -> Option<&SegmentHits> {
@@ -55,7 +57,11 @@ impl Weight for LateInteractionWeight {
             )));
         };
         match explain::explain(file, self.query.field, doc, &self.query.vectors.vectors)? {
-            Some(page) => Ok(page.to_tantivy()),
+            Some(page) => {
+                let mut explanation = page.to_tantivy();
+                explanation.add_context(self.summary.clone());
+                Ok(explanation)
+            }
             None => Err(TantivyError::InternalError(format!("document {doc} is a hit without vectors"))),
         }
     }

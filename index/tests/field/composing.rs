@@ -137,6 +137,8 @@ fn explanations_name_the_page_token_and_its_patch() {
     let tantivy_explanation = query.explain(&searcher, hit.address).unwrap();
     assert!((tantivy_explanation.value() - hit.score).abs() < 1e-4);
     assert!(tantivy_explanation.to_pretty_json().contains("patch 2 at pixels 56,0 to 84,28"));
+    let work = "of 1 pages 0 were scored by centroids (0 list entries), 0 by coarse codes and 1 in full (10 tokens)";
+    assert!(tantivy_explanation.to_pretty_json().contains(work), "{}", tantivy_explanation.to_pretty_json());
     let other = tantivy::DocAddress::new(hit.address.segment_ord, hit.address.doc_id);
     let back = pair.handle.page(&searcher, pair.fields.tokens, other).unwrap().unwrap();
     assert_eq!((back.vectors.tokens(), back.layout), (10, Some(layout)));
