@@ -54,7 +54,7 @@ impl Weight for LateInteractionWeight {
                 "document {doc} is not among the {k} hits of the query"
             )));
         };
-        match explain::explain(file, self.query.field, doc, &self.query.vectors.vectors)? {
+        match explain::explain(file, self.query.question.field, doc, self.query.question.vectors())? {
             Some(page) => Ok(page.to_tantivy()),
             None => Err(TantivyError::InternalError(format!("document {doc} is a hit without vectors"))),
         }
