@@ -41,8 +41,9 @@ pub use colqwen_index_ingest as ingest;
 pub use tantivy;
 
 pub use colqwen_index_field::{
-    Fingerprint, LateInteraction, LateInteractionOptions, LateInteractionQuery, MultiVector, Origin, PageHit,
-    PageLayout, PageVectors, QueryVectors, UnitLength,
+    Fallback, Fingerprint, Fusion, HitList, LateInteraction, LateInteractionOptions, LateInteractionQuery,
+    LateInteractionRescorer, MultiVector, Normalization, Origin, PageHit, PageLayout, PageVectors, QueryVectors,
+    RescoredHit, UnitLength,
 };
 pub use error::Error;
 pub use page_index::{PageIndex, PageIndexOptions};

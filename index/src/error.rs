@@ -202,6 +202,18 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// An address that the searcher does not have.
+    #[error(
+        "the searcher has no document {doc} in segment {segment} (it has {segments} segments); use the searcher that found the hit"
+    )]
+    NoDocument {
+        /// Place of the segment in the searcher.
+        segment: u32,
+        /// The document within it.
+        doc: u32,
+        /// Segments of the searcher.
+        segments: usize,
+    },
     /// A query without a searcher.
     #[error(
         "a late-interaction query needs a searcher: it cannot be used where tantivy offers none, as in `delete_query`"

@@ -15,12 +15,14 @@ use crate::cache::{ReaderWarmer, SegmentCache};
 use crate::codes::CurrentCodebooks;
 use crate::options::{LateField, late_fields};
 use crate::plugin::{LateInteractionPlugin, component, open_segment_file};
+use crate::query::reader_of;
 use crate::rows::{RowCounter, row_field, with_row_field};
 use crate::segment::EXTENSION;
 use crate::summary::{SegmentSummary, summary};
 use crate::value::encode_value;
 use crate::{
-    Error, Fingerprint, LateInteractionQuery, MultiVector, Origin, PageLayout, PageVectors, QueryVectors, UnitLength,
+    Error, Fingerprint, LateInteractionQuery, LateInteractionRescorer, MultiVector, Origin, PageLayout, PageVectors,
+    QueryVectors, UnitLength,
 };
 
 /// How often a reader is made again when a merge removes a file under it.
@@ -210,12 +212,17 @@ impl LateInteraction {
         LateInteractionQuery::new(self.shared.cache.clone(), field, vectors)
     }
 
+    /// Ranks the hits of any other query, by BM25 say, anew by their MaxSim with `vectors`.
+    pub fn rescorer(&self, field: Field, vectors: QueryVectors) -> LateInteractionRescorer {
+        LateInteractionRescorer::new(self.shared.cache.clone(), field, vectors)
+    }
+
     /// The vectors of one document as they are stored, at the highest precision; `None` if it has none in `field`.
     ///
     /// # Errors
-    /// The segment's file is gone or damaged.
+    /// The searcher has no such document, or the segment's file is gone or damaged.
     pub fn page(&self, searcher: &Searcher, field: Field, address: DocAddress) -> Result<Option<PageVectors>, Error> {
-        let file = self.shared.cache.get(searcher.segment_reader(address.segment_ord))?;
+        let file = self.shared.cache.get(reader_of(searcher, address)?)?;
         let Some(table) = file.field(field) else { return Ok(None) };
         let Some(place) = table.place_of(address.doc_id) else { return Ok(None) };
         let page = &table.pages[place];
@@ -230,9 +237,9 @@ impl LateInteraction {
     /// Where the tokens of one document lie on its page, where that was recorded.
     ///
     /// # Errors
-    /// The segment's file is gone or damaged.
+    /// The searcher has no such document, or the segment's file is gone or damaged.
     pub fn layout(&self, searcher: &Searcher, field: Field, address: DocAddress) -> Result<Option<PageLayout>, Error> {
-        let file = self.shared.cache.get(searcher.segment_reader(address.segment_ord))?;
+        let file = self.shared.cache.get(reader_of(searcher, address)?)?;
         let Some(table) = file.field(field) else { return Ok(None) };
         table.page_of(address.doc_id).map_or(Ok(None), |page| file.layout(table, page))
     }

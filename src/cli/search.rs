@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use colqwen_index::PageIndex;
 use colqwen_index::ingest::embeddings::{QueryReader, QueryRecord};
-use colqwen_index::page_index::{Answer, Effort, Hit, Mode, SearchRequest};
-use rayon::prelude::*;
+use colqwen_index::page_index::{Effort, Hit, Mode, SearchRequest};
 
 use super::stats::Stats;
 use super::{results, wrong_usage};
@@ -105,17 +104,15 @@ fn batch(arguments: &Arguments, index: &PageIndex, file: &Path, threads: usize) 
         anyhow::bail!("{} holds no queries, so there is nothing to measure", file.display());
     }
     let searcher = index.searcher();
-    let search = |query: &QueryRecord| {
-        let request = SearchRequest {
-            vectors: Some(query.vectors.clone()),
-            k: arguments.k,
-            filter: arguments.filter.as_deref(),
-            effort: arguments.effort,
-            ..SearchRequest::default()
-        };
-        index.report(&searcher, &request)
+    let request = |query: &QueryRecord| SearchRequest {
+        vectors: Some(query.vectors.clone()),
+        k: arguments.k,
+        filter: arguments.filter.as_deref(),
+        effort: arguments.effort,
+        ..SearchRequest::default()
     };
-    let answers = queries.par_iter().map(search).collect::<Result<Vec<Answer>, _>>()?;
+    let requests: Vec<SearchRequest<'_>> = queries.iter().map(request).collect();
+    let answers = index.report_batch(&searcher, &requests)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     for (query, answer) in queries.iter().zip(&answers) {
         if arguments.json {
@@ -128,7 +125,7 @@ fn batch(arguments: &Arguments, index: &PageIndex, file: &Path, threads: usize) 
     out.flush()?;
     if let Some(stats) = &arguments.stats {
         let work = answers.iter().flat_map(|answer| &answer.late);
-        let measured = Stats::measure(queries.len(), |at| Ok(search(&queries[at]).map(drop)?))?;
+        let measured = Stats::measure(queries.len(), |at| Ok(index.report(&searcher, &requests[at]).map(drop)?))?;
         measured.write(stats, threads, arguments.effort, work)?;
     }
     Ok(())

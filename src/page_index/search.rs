@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use colqwen_index_field::{Effort, QueryVectors, SearchReport};
+use colqwen_index_field::{Effort, Fusion, HitList, LateInteractionQuery, QueryVectors, SearchReport};
+use rayon::prelude::*;
 use tantivy::collector::TopDocs;
 use tantivy::query::{AllQuery, BooleanQuery, ConstScoreQuery, Occur, Query, QueryParser, QueryParserError};
 use tantivy::snippet::SnippetGenerator;
@@ -12,13 +13,11 @@ use super::PageIndex;
 use super::fields::{DOC_ID, PAGE};
 use crate::Error;
 
-/// The constant of reciprocal rank fusion (Cormack, Clarke & Buettcher, SIGIR 2009).
-const FUSION_CONSTANT: f32 = 60.0;
 /// How many hits of each kind enter the fusion, at least.
 const FUSION_DEPTH: usize = 100;
 
-/// The weight of MaxSim in hybrid ranking when the model is untrained: random vectors may order pages that the words
-/// leave equal, but never displace a page that the words found.
+/// The weight of MaxSim in reciprocal rank fusion when the model is untrained: random vectors may order pages that the
+/// words leave equal, but never displace a page that the words found.
 pub const UNTRAINED_LATE_WEIGHT: f32 = 0.1;
 
 /// How hits are found and ranked.
@@ -29,7 +28,7 @@ pub enum Mode {
     Late,
     /// By BM25 of the text layer.
     Bm25,
-    /// By reciprocal rank fusion of both.
+    /// By both, fused.
     Hybrid,
 }
 
@@ -53,6 +52,16 @@ pub struct SearchRequest<'a> {
     pub effort: Effort,
     /// The weight of MaxSim in hybrid ranking, against 1 for BM25.
     pub late_weight: Option<f32>,
+    /// How hybrid ranking makes one list of hits by MaxSim and by BM25, at least 100 of each.
+    pub fusion: Fusion,
+}
+
+impl SearchRequest<'_> {
+    /// How many hits of each kind are looked for: collectors make room for all that are asked for.
+    fn depth(&self, searcher: &Searcher) -> usize {
+        let depth = if self.mode == Mode::Hybrid { self.k.max(FUSION_DEPTH) } else { self.k };
+        depth.min(usize::try_from(searcher.num_docs()).unwrap_or(usize::MAX))
+    }
 }
 
 /// The answer to a search.
@@ -91,40 +100,76 @@ impl PageIndex {
     /// # Errors
     /// As [`search`](Self::search).
     pub fn report(&self, searcher: &Searcher, request: &SearchRequest<'_>) -> Result<Answer, Error> {
-        // Collectors make room for all hits that are asked for.
-        let all = usize::try_from(searcher.num_docs()).unwrap_or(usize::MAX);
-        let k = request.k.min(all);
-        let filter = request.filter.map(|filter| self.parse_filter(filter)).transpose()?;
-        let filter = filter.as_deref();
-        let (ranked, late) = match request.mode {
-            Mode::Late => {
-                let report = self.by_vectors(searcher, request, filter, k)?;
-                (ranked(report.as_ref()), report)
-            }
-            Mode::Bm25 => (self.by_words(searcher, request, filter, k)?, None),
-            Mode::Hybrid => {
-                let depth = k.max(FUSION_DEPTH).min(all);
-                let late = ranked(self.by_vectors(searcher, request, filter, depth)?.as_ref());
-                let words = self.by_words(searcher, request, filter, depth)?;
-                (fuse(&[(late, request.late_weight.unwrap_or(1.0)), (words, 1.0)], k), None)
-            }
-        };
-        Ok(Answer { hits: self.resolve(searcher, ranked)?, late })
+        let filter = self.filter_of(request)?;
+        let query = self.late_query(searcher, request, filter.as_deref());
+        let late = query.map(|query| query.report(searcher)).transpose()?;
+        self.answer(searcher, request, filter.as_deref(), late)
     }
 
-    fn by_vectors(
+    /// Searches a snapshot for many requests, in parallel on the rayon pool that this is called in; the answers are in the
+    /// order of the requests.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn report_batch(&self, searcher: &Searcher, requests: &[SearchRequest<'_>]) -> Result<Vec<Answer>, Error> {
+        let filters = requests.iter().map(|request| self.filter_of(request)).collect::<Result<Vec<_>, _>>()?;
+        let queries: Vec<Option<LateInteractionQuery>> = requests
+            .iter()
+            .zip(&filters)
+            .map(|(request, filter)| self.late_query(searcher, request, filter.as_deref()))
+            .collect();
+        let asked: Vec<LateInteractionQuery> = queries.iter().flatten().cloned().collect();
+        let mut reports = LateInteractionQuery::report_batch(&asked, searcher)?.into_iter();
+        let reports: Vec<Option<SearchReport>> =
+            queries.iter().map(|query| query.as_ref().and_then(|_| reports.next())).collect();
+        let answers: Vec<Result<Answer, Error>> = requests
+            .par_iter()
+            .zip(&filters)
+            .zip(reports)
+            .map(|((request, filter), late)| self.answer(searcher, request, filter.as_deref(), late))
+            .collect();
+        answers.into_iter().collect()
+    }
+
+    fn filter_of(&self, request: &SearchRequest<'_>) -> Result<Option<Box<dyn Query>>, Error> {
+        request.filter.map(|filter| self.parse_filter(filter)).transpose()
+    }
+
+    /// The query by MaxSim, if the request has one.
+    fn late_query(
         &self,
         searcher: &Searcher,
         request: &SearchRequest<'_>,
         filter: Option<&dyn Query>,
-        k: usize,
-    ) -> Result<Option<SearchReport>, Error> {
-        let Some(vectors) = &request.vectors else { return Ok(None) };
-        let mut query = self.handle.query(self.fields.tokens, vectors.clone()).k(k).effort(request.effort);
-        if let Some(filter) = filter {
-            query = query.filter(filter.box_clone());
-        }
-        Ok(Some(query.report(searcher)?))
+    ) -> Option<LateInteractionQuery> {
+        let vectors = request.vectors.as_ref().filter(|_| request.mode != Mode::Bm25)?;
+        let query = self.handle.query(self.fields.tokens, vectors.clone());
+        let query = query.k(request.depth(searcher)).effort(request.effort);
+        Some(match filter {
+            Some(filter) => query.filter(filter.box_clone()),
+            None => query,
+        })
+    }
+
+    /// The hits of a request whose hits by MaxSim are found.
+    fn answer(
+        &self,
+        searcher: &Searcher,
+        request: &SearchRequest<'_>,
+        filter: Option<&dyn Query>,
+        late: Option<SearchReport>,
+    ) -> Result<Answer, Error> {
+        let by_words = || self.by_words(searcher, request, filter, request.depth(searcher));
+        let (ranked, late) = match request.mode {
+            Mode::Late => (ranked(late.as_ref()), late),
+            Mode::Bm25 => (by_words()?, None),
+            Mode::Hybrid => {
+                let late = HitList::new(ranked(late.as_ref())).weight(request.late_weight.unwrap_or(1.0));
+                let words = HitList::new(by_words()?);
+                (request.fusion.fuse(&[late, words], request.k), None)
+            }
+        };
+        Ok(Answer { hits: self.resolve(searcher, ranked)?, late })
     }
 
     fn by_words(
@@ -214,7 +259,7 @@ impl PageIndex {
 }
 
 fn ranked(report: Option<&SearchReport>) -> Ranked {
-    report.iter().flat_map(|report| &report.hits).map(|hit| (hit.score, hit.address)).collect()
+    report.iter().flat_map(|report| &report.hits).map(|hit| (*hit).into()).collect()
 }
 
 /// Lets clauses that only exclude match everything else. Tantivy 0.27 makes such a clause of the second half of
@@ -229,30 +274,78 @@ fn complete_exclusions(query: Box<dyn Query>) -> Box<dyn Query> {
     Box::new(BooleanQuery::new(clauses))
 }
 
-/// Reciprocal rank fusion: each list adds `weight / (60 + rank)` to its pages.
-fn fuse(lists: &[(Ranked, f32)], k: usize) -> Ranked {
-    let mut fused: HashMap<DocAddress, f32> = HashMap::new();
-    for (ranked, weight) in lists {
-        for (rank, (_, address)) in (1u32..).zip(ranked) {
-            *fused.entry(*address).or_default() += weight / (FUSION_CONSTANT + rank as f32);
-        }
-    }
-    let mut ranked: Vec<(f32, DocAddress)> = fused.into_iter().map(|(address, score)| (score, address)).collect();
-    ranked.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-    ranked.truncate(k);
-    ranked
-}
-
 #[cfg(test)]
 mod tests {
+    use colqwen_index_field::{MultiVector, Normalization, PageVectors, UnitLength};
+    use colqwen_index_ingest::embeddings::PageRecord;
+
+    use super::super::PageIndexOptions;
     use super::*;
 
+    const PAGES: u32 = 40;
+
+    fn direction(angle: f32) -> MultiVector {
+        MultiVector::try_new(2, vec![angle.cos(), angle.sin()], UnitLength::Require).unwrap()
+    }
+
+    /// Pages whose words say nothing about their vectors.
+    fn index() -> (tempfile::TempDir, PageIndex) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut index = PageIndex::create(folder.path().join("index"), &PageIndexOptions::new(2)).unwrap();
+        let mut writer = index.writer().unwrap();
+        for page in 1..=PAGES {
+            let vectors = PageVectors::new(direction(page as f32 * 0.37));
+            let mut record = PageRecord::new(if page % 2 == 0 { "even" } else { "odd" }, page, vectors);
+            record.text = Some("lamp ".repeat(page as usize % 4) + &"bog ".repeat(1 + page as usize * 7 % 5));
+            writer.upsert(&record).unwrap();
+        }
+        writer.commit().unwrap();
+        drop(writer);
+        index.reload().unwrap();
+        (folder, index)
+    }
+
+    fn request(mode: Mode) -> SearchRequest<'static> {
+        let vectors = Some(QueryVectors::new(direction(1.0)));
+        SearchRequest { vectors, text: Some("lamp"), k: 100, mode, ..SearchRequest::default() }
+    }
+
     #[test]
-    fn fusion_prefers_pages_that_both_lists_know() {
-        let at = |doc| DocAddress::new(0, doc);
-        let late = vec![(9.0, at(1)), (8.0, at(2))];
-        let words = vec![(3.0, at(2)), (1.0, at(3))];
-        let fused: Vec<u32> = fuse(&[(late, 1.0), (words, 1.0)], 3).iter().map(|(_, address)| address.doc_id).collect();
-        assert_eq!(fused, [2, 1, 3]);
+    fn hybrid_search_fuses_what_the_other_modes_find() {
+        let (_folder, index) = index();
+        let searcher = index.searcher();
+        let search = |request: &SearchRequest<'_>| -> Vec<(f32, DocAddress)> {
+            index.search(&searcher, request).unwrap().iter().map(|hit| (hit.score, hit.address)).collect()
+        };
+        let (late, words) = (search(&request(Mode::Late)), search(&request(Mode::Bm25)));
+        assert!(late.len() == PAGES as usize && words.len() == PAGES as usize * 3 / 4);
+        let mut rankings = Vec::new();
+        for fusion in [Fusion::default(), Fusion::WeightedSum(Normalization::MinMax)] {
+            for weight in [None, Some(0.1)] {
+                let hybrid = SearchRequest { fusion, late_weight: weight, k: 7, ..request(Mode::Hybrid) };
+                let lists = [HitList::new(late.clone()).weight(weight.unwrap_or(1.0)), HitList::new(words.clone())];
+                assert_eq!(search(&hybrid), fusion.fuse(&lists, 7));
+                rankings.push(search(&hybrid).into_iter().map(|(_, address)| address).collect::<Vec<_>>());
+            }
+        }
+        assert!((1..4).all(|at| !rankings[..at].contains(&rankings[at])), "fusion and weight matter: {rankings:?}");
+    }
+
+    #[test]
+    fn a_batch_of_requests_is_answered_as_they_are_one_by_one() {
+        let (_folder, index) = index();
+        let searcher = index.searcher();
+        let filtered = |mode| SearchRequest { filter: Some("doc_id:odd"), k: 3, ..request(mode) };
+        let modes = [Mode::Late, Mode::Bm25, Mode::Hybrid];
+        let mut requests: Vec<_> = modes.into_iter().flat_map(|mode| [request(mode), filtered(mode)]).collect();
+        requests.push(SearchRequest { vectors: None, ..request(Mode::Hybrid) });
+        requests.push(request(Mode::Late));
+        let one_by_one: Vec<Answer> =
+            requests.iter().map(|request| index.report(&searcher, request).unwrap()).collect();
+        assert!(one_by_one.iter().all(|answer| !answer.hits.is_empty()));
+        assert_eq!(index.report_batch(&searcher, &requests).unwrap(), one_by_one);
+        assert_eq!(index.report_batch(&searcher, &[]).unwrap(), []);
+        requests[4].filter = Some("nofield:1");
+        assert!(matches!(index.report_batch(&searcher, &requests), Err(Error::Filter { .. })));
     }
 }

@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use tantivy::DocAddress;
+use tantivy::{DocAddress, Score};
 
 /// A page found by a query.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -12,6 +12,12 @@ pub struct PageHit {
     pub score: f32,
     /// Where the document stands in the searcher.
     pub address: DocAddress,
+}
+
+impl From<PageHit> for (Score, DocAddress) {
+    fn from(hit: PageHit) -> Self {
+        (hit.score, hit.address)
+    }
 }
 
 impl Eq for PageHit {}

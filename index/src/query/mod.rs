@@ -1,5 +1,6 @@
 //! The query: the `k` nearest pages by MaxSim, as a tantivy query that composes with all others.
 
+mod batch;
 mod certainty;
 mod effort;
 mod eligible;
@@ -9,7 +10,9 @@ mod knobs;
 mod ladder;
 mod prepared;
 mod probe;
+mod question;
 mod report;
+mod rescore;
 mod scan;
 mod weight;
 
@@ -25,14 +28,19 @@ pub use explain::{PageExplanation, TokenMatch};
 pub use hit::PageHit;
 pub use knobs::Knobs;
 pub use report::{SearchReport, SearchWork};
+pub use rescore::{Fallback, LateInteractionRescorer, RescoredHit};
+
+pub(crate) use question::reader_of;
 
 use eligible::EligiblePages;
 use ladder::Ladder;
 use prepared::PreparedQuery;
+use question::Question;
+use scan::Threads;
 
 use crate::cache::SegmentCache;
 use crate::segment::SegmentFile;
-use crate::{Error, LateInteractionOptions, Origin, Precision, QueryVectors};
+use crate::{Error, LateInteractionOptions, Precision, QueryVectors};
 
 /// Eligible pages up to which all are scored: estimating would cost as much.
 const FEW_PAGES: usize = 96;
@@ -48,9 +56,7 @@ const DEFAULT_K: usize = 10;
 /// Counting counts the hits, at most `k`.
 #[derive(Clone)]
 pub struct LateInteractionQuery {
-    cache: Arc<SegmentCache>,
-    field: Field,
-    vectors: Arc<QueryVectors>,
+    question: Question,
     k: usize,
     effort: Effort,
     knobs: Knobs,
@@ -59,15 +65,8 @@ pub struct LateInteractionQuery {
 
 impl LateInteractionQuery {
     pub(crate) fn new(cache: Arc<SegmentCache>, field: Field, vectors: QueryVectors) -> Self {
-        Self {
-            cache,
-            field,
-            vectors: Arc::new(vectors),
-            k: DEFAULT_K,
-            effort: Effort::default(),
-            knobs: Knobs::default(),
-            filter: None,
-        }
+        let question = Question::new(cache, field, vectors);
+        Self { question, k: DEFAULT_K, effort: Effort::default(), knobs: Knobs::default(), filter: None }
     }
 
     /// Sets how many pages are found (default 10).
@@ -108,20 +107,30 @@ impl LateInteractionQuery {
     /// # Errors
     /// As [`search`](Self::search).
     pub fn report(&self, searcher: &Searcher) -> Result<SearchReport, Error> {
-        self.report_in(searcher, &self.open(searcher)?)
+        self.report_by(searcher, Threads::Many)
     }
 
-    fn report_in(&self, searcher: &Searcher, files: &[Arc<SegmentFile>]) -> Result<SearchReport, Error> {
+    fn report_by(&self, searcher: &Searcher, threads: Threads) -> Result<SearchReport, Error> {
+        self.report_in(searcher, &self.question.open(searcher)?, threads)
+    }
+
+    fn report_in(
+        &self,
+        searcher: &Searcher,
+        files: &[Arc<SegmentFile>],
+        threads: Threads,
+    ) -> Result<SearchReport, Error> {
+        let field = self.question.field;
         let filter = match &self.filter {
             Some(filter) => Some(filter.weight(EnableScoring::disabled_from_searcher(searcher))?),
             None => None,
         };
-        let options = LateInteractionOptions::of(searcher.schema(), self.field)?;
+        let options = LateInteractionOptions::of(searcher.schema(), field)?;
         let precision = if options.keeps_f16() { Precision::F16 } else { options.precision() };
         let mut segments = Vec::with_capacity(files.len());
         for ((segment, reader), file) in (0..).zip(searcher.segment_readers()).zip(files) {
-            if let Some(table) = file.field(self.field) {
-                segments.push(EligiblePages::new(segment, reader, file, self.field, table, filter.as_deref())?);
+            if let Some(table) = file.field(field) {
+                segments.push(EligiblePages::new(segment, reader, file, field, table, filter.as_deref())?);
             }
         }
         let eligible: usize = segments.iter().map(EligiblePages::len).sum();
@@ -129,9 +138,9 @@ impl LateInteractionQuery {
         if self.k == 0 {
             return Ok(exact);
         }
-        let mut query = PreparedQuery::new(&self.vectors.vectors);
+        let mut query = PreparedQuery::new(self.question.vectors());
         for pages in segments.iter().filter(|pages| pages.len() > 0) {
-            pages.file.blocks(self.field).iter().for_each(|block| query.prepare(block));
+            pages.file.blocks(field).iter().for_each(|block| query.prepare(block));
         }
         let (hits, proven, expected_recall, mut work) = match self.effort.loss() {
             Some(loss) if options.precision() != Precision::F16 && eligible > FEW_PAGES.max(2 * self.k) => {
@@ -141,7 +150,7 @@ impl LateInteractionQuery {
                 (climbed.hits, proven, 1.0 - missing / self.k as f64, climbed.work)
             }
             _ => {
-                let (hits, work) = scan::top_k(&query, &segments, self.k)?;
+                let (hits, work) = scan::top_k(&query, &segments, self.k, threads)?;
                 let proven = hits.len();
                 (hits, proven, 1.0, work)
             }
@@ -154,41 +163,20 @@ impl LateInteractionQuery {
     /// `None` if the document has no vectors in the field.
     ///
     /// # Errors
-    /// As [`search`](Self::search).
+    /// As [`search`](Self::search), or the searcher has no such document.
     pub fn explain_page(&self, searcher: &Searcher, address: DocAddress) -> Result<Option<PageExplanation>, Error> {
-        let files = self.open(searcher)?;
-        explain::explain(&files[address.segment_ord as usize], self.field, address.doc_id, &self.vectors.vectors)
-    }
-
-    /// Opens all segments and checks that the query can be compared with their pages.
-    fn open(&self, searcher: &Searcher) -> Result<Vec<Arc<SegmentFile>>, Error> {
-        let options = LateInteractionOptions::of(searcher.schema(), self.field)?;
-        let name = || searcher.schema().get_field_name(self.field).to_owned();
-        let (received, expected) = (self.vectors.vectors.dim(), options.dim());
-        if received != expected {
-            return Err(Error::Dim { field: name(), received, expected });
-        }
-        let files = self.cache.all(searcher)?;
-        let Origin::Model(received) = self.vectors.origin else { return Ok(files) };
-        for (file, reader) in files.iter().zip(searcher.segment_readers()) {
-            if let Some(expected) = file.field(self.field).and_then(|table| table.other_live_model(received, reader)) {
-                return Err(Error::OtherQueryModel {
-                    field: name(),
-                    segment: file.segment().to_owned(),
-                    expected,
-                    received,
-                });
-            }
-        }
-        Ok(files)
+        let files = self.question.open(searcher)?;
+        reader_of(searcher, address)?;
+        let file = &files[address.segment_ord as usize];
+        explain::explain(file, self.question.field, address.doc_id, self.question.vectors())
     }
 }
 
 impl Query for LateInteractionQuery {
     fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
         let searcher = scoring.searcher().ok_or(Error::NoSearcher)?;
-        let files = self.open(searcher)?;
-        let report = self.report_in(searcher, &files)?;
+        let files = self.question.open(searcher)?;
+        let report = self.report_in(searcher, &files, Threads::Many)?;
         Ok(Box::new(weight::LateInteractionWeight::new(self.clone(), searcher, files, report)))
     }
 }
@@ -196,8 +184,8 @@ impl Query for LateInteractionQuery {
 impl fmt::Debug for LateInteractionQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LateInteractionQuery")
-            .field("field", &self.field)
-            .field("query_tokens", &self.vectors.vectors.tokens())
+            .field("field", &self.question.field)
+            .field("query_tokens", &self.question.vectors().tokens())
             .field("k", &self.k)
             .field("effort", &self.effort)
             .field("filter", &self.filter)

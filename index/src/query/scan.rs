@@ -13,6 +13,21 @@ use crate::Error;
 /// Bytes of neighbouring pages that one task reads and scores at once.
 const RUN_BYTES: u64 = 1 << 20;
 
+/// Multiply-adds of codes from which on a scan is spread over threads: below, waking them takes longer than they save. Chosen
+/// by the bench `parallel`, as is the next.
+const SPREAD_FROM: u64 = 1 << 23;
+/// How many multiply-adds of codes take as long as one of f16.
+const HALF_COST: u64 = 4;
+
+/// The threads that a scan may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Threads {
+    /// Only the one that it is called on.
+    One,
+    /// Those of the rayon pool, where that pays.
+    Many,
+}
+
 /// Pages that stand next to each other in a segment file.
 struct Run<'a> {
     pages: &'a EligiblePages<'a>,
@@ -26,19 +41,39 @@ pub(super) fn top_k(
     query: &PreparedQuery<'_>,
     segments: &[EligiblePages<'_>],
     k: usize,
+    threads: Threads,
 ) -> Result<(Vec<PageHit>, SearchWork), Error> {
     let mut runs = Vec::new();
-    let mut work = SearchWork::default();
+    let (mut work, mut cost) = (SearchWork::default(), 0);
     for pages in segments {
         push_runs(pages, &mut runs);
         work.full_pages += pages.len() as u64;
-        work.tokens += pages.places().map(|place| u64::from(pages.table.pages[place].tokens)).sum::<u64>();
+        for page in pages.places().map(|place| &pages.table.pages[place]) {
+            let tokens = u64::from(page.tokens);
+            work.tokens += tokens;
+            cost += if pages.table.f16_range(page).is_some() { HALF_COST * tokens } else { tokens };
+        }
     }
-    let best = runs
-        .par_iter()
-        .map(|run| score_run(run, query, k))
-        .try_reduce(|| BestHits::new(k), |one, other| Ok(one.merged(other)))?;
+    let spread = threads == Threads::Many && cost * query.vectors.values().len() as u64 >= SPREAD_FROM;
+    let best = if spread { score_spread(&runs, query, k)? } else { score_here(&runs, query, k)? };
     Ok((best.into_sorted(), work))
+}
+
+fn score_here(runs: &[Run<'_>], query: &PreparedQuery<'_>, k: usize) -> Result<BestHits, Error> {
+    let (mut scorer, mut best) = (PageScorer::new(query), BestHits::new(k));
+    runs.iter().try_for_each(|run| score_run(run, &mut scorer, &mut best))?;
+    Ok(best)
+}
+
+fn score_spread<'q>(runs: &[Run<'_>], query: &'q PreparedQuery<'q>, k: usize) -> Result<BestHits, Error> {
+    let score = |(mut scorer, mut best): (PageScorer<'q>, BestHits), run: &Run<'_>| {
+        score_run(run, &mut scorer, &mut best)?;
+        Ok::<_, Error>((scorer, best))
+    };
+    runs.par_iter()
+        .try_fold(|| (PageScorer::new(query), BestHits::new(k)), score)
+        .map(|scored| scored.map(|(_, best)| best))
+        .try_reduce(|| BestHits::new(k), |one, other| Ok(one.merged(other)))
 }
 
 fn push_runs<'a>(pages: &'a EligiblePages<'a>, runs: &mut Vec<Run<'a>>) {
@@ -60,10 +95,8 @@ fn push_runs<'a>(pages: &'a EligiblePages<'a>, runs: &mut Vec<Run<'a>>) {
     }
 }
 
-fn score_run(run: &Run<'_>, query: &PreparedQuery<'_>, k: usize) -> Result<BestHits, Error> {
+fn score_run(run: &Run<'_>, scorer: &mut PageScorer<'_>, best: &mut BestHits) -> Result<(), Error> {
     let bytes = run.pages.file.read(run.start..run.end)?;
-    let mut scorer = PageScorer::new(query);
-    let mut best = BestHits::new(k);
     for place in &run.places {
         let entry = &run.pages.table.pages[*place];
         let at = (entry.offset - run.start) as usize;
@@ -71,5 +104,5 @@ fn score_run(run: &Run<'_>, query: &PreparedQuery<'_>, k: usize) -> Result<BestH
         let score = scorer.full(&run.pages.page(*place), vectors)?;
         best.push(PageHit { score, address: DocAddress::new(run.pages.segment, entry.doc) });
     }
-    Ok(best)
+    Ok(())
 }

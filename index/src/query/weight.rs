@@ -56,7 +56,7 @@ impl Weight for LateInteractionWeight {
                 "document {doc} is not among the {k} hits of the query"
             )));
         };
-        match explain::explain(file, self.query.field, doc, &self.query.vectors.vectors)? {
+        match explain::explain(file, self.query.question.field, doc, self.query.question.vectors())? {
             Some(page) => {
                 let mut explanation = page.to_tantivy();
                 explanation.add_context(self.summary.clone());

@@ -1,5 +1,6 @@
 //! The late-interaction field against a naive oracle, through everything that tantivy does to an index.
 
+mod batch;
 mod codes;
 mod commits;
 mod composing;
@@ -14,6 +15,7 @@ mod models;
 mod oracle;
 mod proven;
 mod ranged;
+mod rescore;
 mod shapes;
 mod shelf;
 mod sorted;

@@ -1,7 +1,7 @@
 //! An index of numbered pages in codes, under tantivy's default merge policy.
 
 use colqwen_index_field::{
-    Effort, LateInteraction, LateInteractionOptions, LateInteractionQuery, MultiVector, PageVectors, Precision,
+    Effort, LateInteraction, LateInteractionOptions, LateInteractionQuery, MultiVector, Origin, PageVectors, Precision,
     QueryVectors, SearchReport,
 };
 use tantivy::directory::RamDirectory;
@@ -70,11 +70,16 @@ impl Shelf {
 
     /// Adds pages and commits.
     pub fn add(&mut self, pages: impl Iterator<Item = (u64, MultiVector)>) {
+        self.add_of_model(pages, Origin::Unknown);
+    }
+
+    /// Adds pages of a model and commits.
+    pub fn add_of_model(&mut self, pages: impl Iterator<Item = (u64, MultiVector)>, origin: Origin) {
         for (number, vectors) in pages {
             let mut document = TantivyDocument::new();
             document.add_u64(self.number, number);
             document.add_u64(self.part, number % PARTS);
-            self.handle.add(&mut document, self.tokens, &PageVectors::new(vectors)).unwrap();
+            self.handle.add(&mut document, self.tokens, &PageVectors::new(vectors).with_origin(origin)).unwrap();
             self.writer().add_document(document).unwrap();
         }
         self.writer().commit().unwrap();
