@@ -15,6 +15,9 @@ const SIZE: (u32, u32) = (800, 900);
 /// Recall is shown from here, or from what was reached.
 const LEAST_RECALL: f64 = 0.9;
 
+/// The line that grows as the documents do.
+const EVEN: &str = "in proportion to documents";
+
 /// A named line.
 struct Line {
     name: String,
@@ -34,9 +37,11 @@ pub fn draw(growth: &Growth, file: &Path) -> Result<(), Failure> {
     let (upper, lower) = root.split_vertically(SIZE.1 * 3 / 5);
     let documents = range(points().map(|point| point.0), 1.1);
     let times = range(points().map(|point| point.1), 1.2).log_scale();
-    panel(&upper, "CPU milliseconds per query, one thread", documents.clone(), times, &lines, |point| point.1)?;
+    panel(&upper, "CPU milliseconds per query, one thread", (documents.clone(), times), &lines, true, |point| point.1)?;
     let least = points().map(|point| point.2).fold(LEAST_RECALL, f64::min);
-    panel(&lower, "recall@10 against exact MaxSim of f16", documents, least..1.0, &lines, |point| point.2)?;
+    // What is even stands for times alone.
+    let lines: Vec<Line> = lines.into_iter().filter(|line| line.name != EVEN).collect();
+    panel(&lower, "recall@10 against exact MaxSim of f16", (documents, least..1.0), &lines, false, |point| point.2)?;
     root.present()?;
     Ok(())
 }
@@ -45,9 +50,9 @@ pub fn draw(growth: &Growth, file: &Path) -> Result<(), Failure> {
 fn panel<Y>(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
     title: &str,
-    documents: Range<f64>,
-    values: Y,
+    (documents, values): (Range<f64>, Y),
     lines: &[Line],
+    names: bool,
     value: fn(&Place) -> f64,
 ) -> Result<(), Failure>
 where
@@ -69,12 +74,10 @@ where
             .label(&line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], style));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(BLACK.mix(0.2))
-        .draw()?;
+    if names {
+        let mut labels = chart.configure_series_labels();
+        labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE).border_style(BLACK.mix(0.2)).draw()?;
+    }
     Ok(())
 }
 
@@ -84,7 +87,7 @@ fn lines(growth: &Growth) -> Vec<Line> {
     for point in &growth.points {
         let name = format!("{} bits, effort {}", point.bits, point.effort);
         let line = lines.iter().position(|line| line.name == name).unwrap_or_else(|| {
-            lines.push(Line { name, style: Palette99::pick(lines.len()).stroke_width(1), points: Vec::new() });
+            lines.push(Line { name, style: colour(lines.len()).stroke_width(2), points: Vec::new() });
             lines.len() - 1
         });
         lines[line].points.push(place(point));
@@ -95,16 +98,17 @@ fn lines(growth: &Growth) -> Vec<Line> {
         let even = vec![(documents, time, recall), (last, time * last / documents, recall)];
         lines.push(Line {
             name: "cheapest with enough recall".to_owned(),
-            style: BLACK.stroke_width(3),
+            style: BLACK.stroke_width(4),
             points: reached,
         });
-        lines.push(Line {
-            name: "in proportion to documents".to_owned(),
-            style: BLACK.mix(0.3).stroke_width(1),
-            points: even,
-        });
+        lines.push(Line { name: EVEN.to_owned(), style: BLACK.mix(0.3).stroke_width(1), points: even });
     }
     lines
+}
+
+/// Neighbours far apart in hue, all dark enough for white paper.
+fn colour(line: usize) -> HSLColor {
+    HSLColor(line as f64 * 0.38 % 1.0, 0.8, 0.4)
 }
 
 fn place(point: &Point) -> Place {

@@ -23,14 +23,17 @@ pub struct Pages {
 pub struct Query {
     lanes: QueryLanes,
     rows: Vec<f32>,
-    /// The rows as bytes, [`ROW_STEP`]s of query tokens.
-    bytes: Vec<u8>,
-    stride: usize,
-    best_bytes: Vec<u8>,
     best: Vec<f32>,
     scales: Vec<f32>,
     levels: Vec<u8>,
     centroids: Vec<u16>,
+}
+
+/// The scores of a query with centroids as bytes, with room to score a page.
+pub struct ByteRows {
+    stride: usize,
+    bytes: Vec<u8>,
+    best: Vec<u8>,
 }
 
 impl Pages {
@@ -72,31 +75,32 @@ impl Pages {
     /// Compares `query tokens x dim` with all centroids.
     pub fn compare(&self, query: &[f32]) -> Query {
         let lanes = QueryLanes::new(query, self.dim, Grade::Refined);
-        let rows = self.codebook.rows(&lanes);
-        let stride = lanes.tokens().next_multiple_of(ROW_STEP);
-        let mut bytes = vec![0; self.codebook.len() * stride];
-        let highest = rows.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-        for (row, bytes) in rows.chunks_exact(lanes.lanes()).zip(bytes.chunks_exact_mut(stride)) {
-            row.iter().zip(bytes).for_each(|(score, byte)| *byte = (255.0 * score / highest) as u8);
-        }
         Query {
+            rows: self.codebook.rows(&lanes),
             best: vec![0.0; lanes.lanes()],
-            best_bytes: vec![0; stride],
             lanes,
-            rows,
-            bytes,
-            stride,
             scales: Vec::new(),
             levels: Vec::new(),
             centroids: Vec::new(),
         }
     }
 
+    /// The query's scores with centroids as bytes.
+    pub fn byte_rows(&self, query: &Query) -> ByteRows {
+        let stride = query.lanes.tokens().next_multiple_of(ROW_STEP);
+        let mut bytes = vec![0; self.codebook.len() * stride];
+        let highest = query.rows.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        for (row, bytes) in query.rows.chunks_exact(query.lanes.lanes()).zip(bytes.chunks_exact_mut(stride)) {
+            row.iter().zip(bytes).for_each(|(score, byte)| *byte = (255.0 * score / highest) as u8);
+        }
+        ByteRows { stride, bytes, best: vec![0; stride] }
+    }
+
     /// Scores a page by its centroids.
-    pub fn centroid_score(&self, query: &mut Query, page: usize) -> u32 {
-        let table = ByteTable { bytes: &query.bytes, stride: query.stride };
-        best_bytes(table, &self.centroids[page], &mut query.best_bytes);
-        query.best_bytes.iter().map(|byte| u32::from(*byte)).sum()
+    pub fn centroid_score(&self, rows: &mut ByteRows, page: usize) -> u32 {
+        let table = ByteTable { bytes: &rows.bytes, stride: rows.stride };
+        best_bytes(table, &self.centroids[page], &mut rows.best);
+        rows.best.iter().map(|byte| u32::from(*byte)).sum()
     }
 
     /// Scores a page by its coarse codes.
