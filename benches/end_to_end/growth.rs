@@ -21,8 +21,9 @@ pub const SIZES: [&str; 6] = ["1000", "2000", "5000", "10000", "20000", "50000"]
 /// The recall that the cheapest effort must reach.
 const RECALL: f64 = 0.97;
 /// Efforts that are tried for it unless others are asked for.
-const EFFORTS: [Effort; 6] =
-    [Effort::Share(0.1), Effort::LOW, Effort::Share(0.3), Effort::Share(0.4), Effort::Share(0.5), Effort::HIGH];
+const EFFORTS: [f32; 8] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
+/// Queries, unless another number is asked for: with fewer the cheapest effort is a matter of luck.
+pub const QUERIES: usize = 200;
 /// Rounds of all queries at each size and effort, of which the median counts; another goes before that brings the files
 /// into memory.
 const TURNS: usize = 5;
@@ -79,9 +80,9 @@ impl Growth {
         for documents in sizes {
             built.extend(build(args, Shape { documents: *documents, ..shape.clone() }, folder)?);
         }
-        let efforts = args.efforts.as_deref().unwrap_or(&EFFORTS);
+        let efforts = args.efforts.clone().unwrap_or(EFFORTS.map(Effort::Share).to_vec());
         let mut points: Vec<Point> = Vec::new();
-        for ((size, effort), (cpu_ms, found)) in pairs(&built, efforts).zip(turns(&built, efforts, clock)?) {
+        for ((size, effort), (cpu_ms, found)) in pairs(&built, &efforts).zip(turns(&built, &efforts, clock)?) {
             let effort = effort_name(effort);
             let first = points.iter().find(|point| point.bits == size.bits && point.effort == effort);
             points.push(Point {

@@ -70,9 +70,9 @@ struct Args {
     /// Values per token.
     #[arg(long, value_delimiter = ',')]
     dim: Vec<NonZeroUsize>,
-    /// How many queries.
-    #[arg(long, default_value = "60")]
-    queries: NonZeroUsize,
+    /// How many queries [default: 60; of a growth 200].
+    #[arg(long)]
+    queries: Option<NonZeroUsize>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Commit after so many documents each time, not once at the end.
@@ -106,8 +106,9 @@ impl Args {
 
     /// Each of `shapes` with each of the values asked for.
     fn varied(&self, shapes: &[Shape]) -> Vec<Shape> {
-        let (seed, queries) = (self.seed, self.queries.get());
-        let mut shapes: Vec<Shape> = shapes.iter().map(|shape| Shape { seed, queries, ..shape.clone() }).collect();
+        let queries = |shape: &Shape| self.queries.map_or(shape.queries, NonZeroUsize::get);
+        let shape = |shape| Shape { seed: self.seed, queries: queries(shape), ..shape.clone() };
+        let mut shapes: Vec<Shape> = shapes.iter().map(shape).collect();
         let dims: Vec<usize> = self.dim.iter().map(|dim| dim.get()).collect();
         vary(&mut shapes, &dims, |shape, dim| shape.dim = dim);
         vary(&mut shapes, &self.blank, |shape, blank| shape.blank = blank);
