@@ -2,15 +2,18 @@
 //! multiply at most.
 //!
 //! ```text
-//! cargo bench --no-default-features --bench kernels [words that lines must contain]
+//! cargo bench --no-default-features --bench kernels [-- WORDS THAT LINES MUST CONTAIN]
 //! ```
 //! One thread. Each line is the best of many short repetitions, by CPU time, with the peak measured in between, so that
 //! other programs and changing clocks meet both alike. Lanes that are only there to fill a register do not count.
+
+mod machine;
 
 use std::time::Duration;
 
 use colqwen_index_field::kernel_bench::{Case, Kernel, Machine, fused_peak, machines};
 use cpu_time::ThreadTime;
+use machine::Setting;
 
 const PAGE_TOKENS: usize = 700;
 /// Repetitions of kernel and peak; the best of each counts.
@@ -56,16 +59,10 @@ impl Table {
     }
 }
 
-fn cpu_name() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let value = |key: &str| info.lines().find(|line| line.starts_with(key)).and_then(|line| line.split(": ").nth(1));
-    let (name, family, model) = (value("model name"), value("cpu family"), value("model\t"));
-    format!("{}, family {}, model {}", name.unwrap_or("unknown"), family.unwrap_or("?"), model.unwrap_or("?"))
-}
-
 fn main() {
     let table = Table { words: std::env::args().skip(1).filter(|word| word != "--bench").collect() };
-    println!("{} ({}), {PAGE_TOKENS} page tokens", cpu_name(), std::env::consts::ARCH);
+    println!("{}", Setting::now());
+    println!("{PAGE_TOKENS} page tokens");
     println!("{:<58} {:>9} {:>9} {:>8}", "kernel", "GOP/s", "peak", "share");
     let machines: Vec<Machine> = machines();
     for machine in &machines {

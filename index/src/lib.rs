@@ -73,6 +73,8 @@ mod value;
 mod vectors;
 
 #[doc(hidden)]
+pub use codes::bench as codes_bench;
+#[doc(hidden)]
 pub use kernel::bench as kernel_bench;
 
 pub use error::Error;

@@ -4,8 +4,9 @@
 //! fits. A [`PageEncoder`] turns the vectors of one page into [`CodedPage`]: tokens sorted by centroid, so that a page's
 //! repeated tokens (blank paper, margins) stand together, with the order kept to name the original tokens. `calibration`
 //! corrects what coarse codes do to scores on average, so that scores from different segments can be compared. Pages of
-//! small segments are kept directly in 8 bits (`direct`), which needs no codebook.
+//! small segments are kept directly in 8 bits (`direct`), which needs no codebook. [`bench`] measures all of it.
 
+pub mod bench;
 mod calibration;
 mod codebook;
 mod current;

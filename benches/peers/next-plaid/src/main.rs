@@ -57,7 +57,6 @@ fn main() {
             let (lens, d) = shape(&shapes, "queries", "query_lens");
             let raw = fs::read(format!("{data}/queries.f32")).unwrap();
             let queries = rows(raw.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect(), &lens, d);
-            let n = queries.len();
             let truth: Vec<Vec<i64>> = serde_json::from_str(&fs::read_to_string(format!("{data}/truth.json")).unwrap()).unwrap();
             let p = SearchParameters { top_k: 10, n_full_scores: nfull, n_ivf_probe: nprobe, ..Default::default() };
             let index = MmapIndex::load(index).unwrap();
@@ -72,13 +71,14 @@ fn main() {
                     let found = index.search(q, &p, None).unwrap();
                     wall.push(t0.elapsed().as_secs_f64() * 1e3);
                     if first {
-                        hits += found.passage_ids.iter().filter(|id| best[..10].contains(id)).count();
+                        hits += found.passage_ids.iter().filter(|id| best.iter().take(10).any(|one| one == *id)).count();
                     }
                 }
             }
+            let wanted: usize = truth.iter().map(|best| best.len().min(10)).sum();
             let (m, cpu_ms) = (wall.len(), (cpu() - c0) * 1e3 / wall.len() as f64);
             wall.sort_by(f64::total_cmp);
-            println!("{{\"nprobe\":{nprobe},\"nfull\":{nfull},\"cpu_ms\":{cpu_ms:.2},\"p50_ms\":{:.2},\"p95_ms\":{:.2},\"recall10\":{:.3}}}", wall[m / 2], wall[m * 95 / 100], hits as f64 / (10 * n) as f64);
+            println!("{{\"nprobe\":{nprobe},\"nfull\":{nfull},\"cpu_ms\":{cpu_ms:.2},\"p50_ms\":{:.2},\"p95_ms\":{:.2},\"recall10\":{:.3}}}", wall[m / 2], wall[m * 95 / 100], hits as f64 / wanted as f64);
         }
         _ => panic!("build or search"),
     }
