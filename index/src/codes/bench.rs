@@ -6,7 +6,7 @@ use super::{Codebook, CodedPage, CodedRecord, PageEncoder, encode_direct};
 use crate::Precision;
 use crate::kernel::byte_rows::{ByteTable, ROW_STEP, best_bytes};
 use crate::kernel::lanes::raise_best;
-use crate::kernel::{Depth, Grade, QueryLanes, Rows, Tokens};
+use crate::kernel::{Depth, Grade, Lines, QueryLanes, Rows, Tokens};
 
 /// Pages in codes, with the vectors they were made of.
 pub struct Pages {
@@ -22,10 +22,10 @@ pub struct Pages {
 /// A query and its scores with the centroids of pages, with room to score a page.
 pub struct Query {
     lanes: QueryLanes,
-    rows: Vec<f32>,
+    rows: Lines<f32>,
     best: Vec<f32>,
     scales: Vec<f32>,
-    levels: Vec<u8>,
+    levels: Lines<u8>,
     centroids: Vec<u16>,
 }
 
@@ -80,7 +80,7 @@ impl Pages {
             best: vec![0.0; lanes.lanes()],
             lanes,
             scales: Vec::new(),
-            levels: Vec::new(),
+            levels: Lines::default(),
             centroids: Vec::new(),
         }
     }
@@ -89,8 +89,8 @@ impl Pages {
     pub fn byte_rows(&self, query: &Query) -> ByteRows {
         let stride = query.lanes.tokens().next_multiple_of(ROW_STEP);
         let mut bytes = vec![0; self.codebook.len() * stride];
-        let highest = query.rows.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-        for (row, bytes) in query.rows.chunks_exact(query.lanes.lanes()).zip(bytes.chunks_exact_mut(stride)) {
+        let highest = query.rows.values().iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        for (row, bytes) in query.rows.values().chunks_exact(query.lanes.lanes()).zip(bytes.chunks_exact_mut(stride)) {
             row.iter().zip(bytes).for_each(|(score, byte)| *byte = (255.0 * score / highest) as u8);
         }
         ByteRows { stride, bytes, best: vec![0; stride] }
@@ -124,7 +124,8 @@ impl Pages {
         record.scales(scales);
         record.levels(self.dim, levels);
         best.fill(f32::NEG_INFINITY);
-        raise_best(lanes, grade, Tokens { levels, scales, rows: Some(Rows { table: rows, centroids }) }, best);
+        let rows = Some(Rows { table: rows.values(), centroids });
+        raise_best(lanes, grade, Tokens { levels: levels.values(), scales, rows }, best);
         lanes.total(best)
     }
 }

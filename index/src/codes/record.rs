@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Codebook, Group};
 use crate::bytes::halves;
 use crate::kernel::levels::{ZERO_LEVEL, decode_levels, level_width};
-use crate::kernel::{Depth, Planes};
+use crate::kernel::{Depth, Lines, Planes};
 
 /// Bits that a position on a page of so many tokens takes.
 fn order_bits(tokens: usize) -> usize {
@@ -71,31 +71,41 @@ impl<'a> CodedRecord<'a> {
         halves(&self.scales[2 * run.start..2 * run.end]).all(|scale| scale <= most)
     }
 
-    /// Appends scales and levels of neighbouring tokens.
-    pub fn append(&self, run: Range<usize>, dim: usize, scales: &mut Vec<f32>, levels: &mut Vec<u8>) {
+    /// The scales and levels of some runs, one after the other; the runs hold `tokens` tokens.
+    pub fn of_runs(
+        &self,
+        runs: &[Range<usize>],
+        tokens: usize,
+        dim: usize,
+        scales: &mut Vec<f32>,
+        levels: &mut Lines<u8>,
+    ) {
         let (unit, width) = (1.0 / self.depth.unit(), level_width(dim));
-        let cut = |plane: &'a [u8], bytes: usize| plane.get(bytes * run.start..bytes * run.end).unwrap_or_default();
-        let planes = Planes {
-            first: cut(self.planes.first, width / 4),
-            second: cut(self.planes.second, width / 4),
-            third: cut(self.planes.third, width / 2),
-        };
-        let start = scales.len() * width;
-        scales.extend(halves(&self.scales[2 * run.start..2 * run.end]).map(|scale| scale * unit));
-        levels.resize(scales.len() * width, ZERO_LEVEL);
-        decode_levels(self.depth, planes, width, &mut levels[start..]);
+        levels.resize(tokens * width);
+        scales.clear();
+        for run in runs {
+            let cut = |plane: &'a [u8], bytes: usize| plane.get(bytes * run.start..bytes * run.end).unwrap_or_default();
+            let planes = Planes {
+                first: cut(self.planes.first, width / 4),
+                second: cut(self.planes.second, width / 4),
+                third: cut(self.planes.third, width / 2),
+            };
+            let start = scales.len() * width;
+            scales.extend(halves(&self.scales[2 * run.start..2 * run.end]).map(|scale| scale * unit));
+            decode_levels(self.depth, planes, width, &mut levels.values_mut()[start..][..run.len() * width]);
+        }
     }
 
     /// Levels of all tokens, `tokens x width`.
-    pub fn levels(&self, dim: usize, levels: &mut Vec<u8>) {
-        levels.resize(self.scales.len() / 2 * level_width(dim), ZERO_LEVEL);
-        decode_levels(self.depth, self.planes, level_width(dim), levels);
+    pub fn levels(&self, dim: usize, levels: &mut Lines<u8>) {
+        levels.resize(self.scales.len() / 2 * level_width(dim));
+        decode_levels(self.depth, self.planes, level_width(dim), levels.values_mut());
     }
 
     /// What the codes stand for, `tokens x dim`, tokens in their original order.
     pub fn values(&self, groups: &[Group], codebook: &Codebook) -> Vec<f32> {
         let (dim, tokens) = (codebook.dim(), self.scales.len() / 2);
-        let (mut scales, mut levels) = (Vec::new(), Vec::new());
+        let (mut scales, mut levels) = (Vec::new(), Lines::default());
         self.scales(&mut scales);
         self.levels(dim, &mut levels);
         let mut values = vec![0.0; tokens * dim];
@@ -103,7 +113,7 @@ impl<'a> CodedRecord<'a> {
         for (at, centroid) in centroids.enumerate().take(tokens) {
             let token = &mut values[self.original(at, tokens) * dim..][..dim];
             codebook.centroid(centroid, token);
-            let levels = &levels[at * level_width(dim)..][..dim];
+            let levels = &levels.values()[at * level_width(dim)..][..dim];
             for (value, level) in token.iter_mut().zip(levels) {
                 *value += (f32::from(*level) - f32::from(ZERO_LEVEL)) * scales[at];
             }

@@ -19,7 +19,7 @@ impl<'a> ByteTable<'a> {
 
     fn part(&self, centroid: [u8; 2], step: usize) -> &[u8; ROW_STEP] {
         let start = usize::from(u16::from_le_bytes(centroid)) * self.stride + step * ROW_STEP;
-        self.bytes[start..start + ROW_STEP].as_array().expect("a slice of this length")
+        self.bytes[start..].first_chunk().expect("rows are of whole steps")
     }
 }
 

@@ -5,10 +5,9 @@
 //! token stays in its lane.
 
 use super::levels::{ZERO_LEVEL, level_width};
+use super::lines::Lines;
+use super::machines;
 use crate::vectors::largest;
-
-/// Lanes per register.
-pub(crate) const GROUP_LANES: usize = 8;
 
 /// The steps of the second int8 within one of the first.
 const FINE_STEPS: f32 = 128.0;
@@ -22,18 +21,33 @@ pub(crate) enum Grade {
     Refined,
 }
 
+/// How a machine takes the values of the query.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    /// Values of a lane that stand together: 4 or 8.
+    pub step: usize,
+    /// Lanes of a register: they are rounded up to a multiple of these.
+    pub lanes: usize,
+}
+
+impl Layout {
+    /// Four values at a time in 256-bit registers.
+    pub const NARROW: Self = Self { step: 4, lanes: 8 };
+}
+
 /// Quantized query tokens (or any vectors that many stored tokens are compared with).
 ///
 /// Lane scores are in units of the lane's scale: `score = lane score * scales()[lane]`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct QueryLanes {
     dim: usize,
     tokens: usize,
     lanes: usize,
-    /// `width / 4 x lanes x 4`.
-    coarse: Vec<i8>,
-    /// As `coarse`, in 1 / 128 of its steps; empty where only the coarse grade is asked for.
-    fine: Vec<i8>,
+    layout: Layout,
+    /// `width / step (rounded up) x lanes x step`.
+    coarse: Lines<i8>,
+    /// As `coarse`, in 1 / 128 of its units; empty where only the coarse grade is asked for.
+    fine: Lines<i8>,
     /// Sums of the values of each lane times [`ZERO_LEVEL`]: what level bytes add to the dot product by not being signed.
     coarse_zero: Vec<i32>,
     fine_zero: Vec<i32>,
@@ -43,17 +57,23 @@ pub(crate) struct QueryLanes {
 }
 
 impl QueryLanes {
-    /// For scores up to `grade`; `query` is `query tokens x dim`.
+    /// For scores up to `grade` on this machine; `query` is `query tokens x dim`.
     pub fn new(query: &[f32], dim: usize, grade: Grade) -> Self {
+        Self::laid_out(query, dim, grade, machines::chosen().layout)
+    }
+
+    /// As [`new`](Self::new), for machines that take queries as `layout` says.
+    pub(super) fn laid_out(query: &[f32], dim: usize, grade: Grade, layout: Layout) -> Self {
         let tokens = query.len() / dim;
-        let lanes = tokens.next_multiple_of(GROUP_LANES);
-        let chunks = level_width(dim) / 4;
+        let lanes = tokens.next_multiple_of(layout.lanes);
+        let bytes = level_width(dim).next_multiple_of(layout.step) * lanes;
         let mut made = Self {
             dim,
             tokens,
             lanes,
-            coarse: vec![0; chunks * lanes * 4],
-            fine: if grade == Grade::Refined { vec![0; chunks * lanes * 4] } else { Vec::new() },
+            layout,
+            coarse: Lines::new(bytes),
+            fine: Lines::new(if grade == Grade::Refined { bytes } else { 0 }),
             coarse_zero: vec![0; lanes],
             fine_zero: vec![0; lanes],
             scales: vec![0.0; lanes],
@@ -67,6 +87,7 @@ impl QueryLanes {
     }
 
     fn set(&mut self, lane: usize, token: &[f32]) {
+        let (together, stride) = (self.layout.step, self.lanes * self.layout.step);
         let largest = largest(token);
         let step = if largest > 0.0 { largest / 127.0 } else { 1.0 };
         self.scales[lane] = step;
@@ -75,10 +96,10 @@ impl QueryLanes {
         for (at, value) in token.iter().enumerate() {
             let exact = value / step;
             let coarse = exact.round().clamp(-127.0, 127.0);
-            let place = (at / 4 * self.lanes + lane) * 4 + at % 4;
-            self.coarse[place] = coarse as i8;
+            let place = at / together * stride + lane * together + at % together;
+            self.coarse.values_mut()[place] = coarse as i8;
             self.coarse_zero[lane] += i32::from(ZERO_LEVEL) * coarse as i32;
-            if let Some(place) = self.fine.get_mut(place) {
+            if let Some(place) = self.fine.values_mut().get_mut(place) {
                 let fine = ((exact - coarse) * FINE_STEPS).round().clamp(-64.0, 64.0);
                 *place = fine as i8;
                 self.fine_zero[lane] += i32::from(ZERO_LEVEL) * fine as i32;
@@ -118,15 +139,38 @@ impl QueryLanes {
         best[..self.tokens].iter().zip(&self.scales).map(|(best, scale)| best * scale).sum()
     }
 
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
     pub(super) fn inverse_scales(&self) -> &[f32] {
         &self.inverse_scales
     }
 
-    /// The coarse and the fine part, and what is to be taken off their sums, for scores by `grade`.
-    pub(super) fn parts(&self, grade: Grade) -> (&[i8], &[i8], &[i32], &[i32]) {
-        assert!(grade == Grade::Coarse || !self.fine.is_empty(), "the query was made for the coarse grade");
-        (&self.coarse, &self.fine, &self.coarse_zero, &self.fine_zero)
+    /// What is multiplied for scores by `grade`.
+    pub(super) fn parts(&self, grade: Grade) -> Parts<'_> {
+        let fine = if grade == Grade::Coarse { &[] } else { self.fine.values() };
+        assert!(grade == Grade::Coarse || !fine.is_empty(), "the query was made for the coarse grade");
+        Parts {
+            coarse: self.coarse.values(),
+            fine,
+            coarse_zero: &self.coarse_zero,
+            fine_zero: &self.fine_zero,
+            stride: self.lanes * self.layout.step,
+        }
     }
+}
+
+/// The values of a query, and what is to be taken off their sums.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub coarse: &'a [i8],
+    /// Empty at the coarse grade.
+    pub fine: &'a [i8],
+    pub coarse_zero: &'a [i32],
+    pub fine_zero: &'a [i32],
+    /// Bytes from one step's values of all lanes to the next.
+    pub stride: usize,
 }
 
 /// Neighbouring page tokens as the kernel takes them.
@@ -141,7 +185,7 @@ pub(crate) struct Tokens<'a> {
 }
 
 /// Lane scores of centroids.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Rows<'a> {
     /// `centroids x lanes`.
     pub table: &'a [f32],
@@ -149,47 +193,18 @@ pub(crate) struct Rows<'a> {
     pub centroids: &'a [u16],
 }
 
-/// Calls the best version of a kernel that this machine can run; the check is one cached load.
-macro_rules! on_this_machine {
-    ($kernel:ident($($argument:ident),*)) => {{
-        #[cfg(target_arch = "x86_64")]
-        {
-            if super::vnni::is_present() {
-                // SAFETY: it was just found to be present.
-                return unsafe { super::vnni::$kernel($($argument),*) };
-            }
-            if super::avx2::is_present() {
-                // SAFETY: it was just found to be present.
-                return unsafe { super::avx2::$kernel($($argument),*) };
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        {
-            if super::neon_dot::is_present() {
-                // SAFETY: it was just found to be present.
-                return unsafe { super::neon_dot::$kernel($($argument),*) };
-            }
-            if super::neon::is_present() {
-                // SAFETY: it was just found to be present.
-                return unsafe { super::neon::$kernel($($argument),*) };
-            }
-        }
-        super::portable::$kernel($($argument),*)
-    }};
-}
-
 /// Raises `best` (one lane score per lane) to the best score of each lane with `tokens`: MaxSim, fused.
 pub(crate) fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
-    on_this_machine!(raise_best(query, grade, tokens, best))
+    (machines::chosen().raise_best)(query, grade, tokens, best)
 }
 
 /// Writes the lane scores of each token, `tokens x lanes`.
 pub(crate) fn fill_rows(query: &QueryLanes, grade: Grade, levels: &[u8], scales: &[f32], rows: &mut [f32]) {
-    on_this_machine!(fill_rows(query, grade, levels, scales, rows))
+    (machines::chosen().fill_rows)(query, grade, levels, scales, rows)
 }
 
 /// For each lane the index of the centroid with the highest `lane score - half_norm / lane scale`, that is the nearest one,
 /// by the coarse grade; the lowest index among equals.
 pub(crate) fn nearest(query: &QueryLanes, levels: &[u8], scales: &[f32], half_norms: &[f32], found: &mut [u32]) {
-    on_this_machine!(nearest(query, levels, scales, half_norms, found))
+    (machines::chosen().nearest)(query, levels, scales, half_norms, found)
 }

@@ -9,6 +9,8 @@
 //! `2p` of byte `i` for value `p * part + i`; third plane `2 * part` bytes, low half of byte `i` for value `i`, high half for
 //! value `2 * part + i`. Levels are bytes `128 + level`.
 
+use std::sync::LazyLock;
+
 /// What a level byte holds for a value of zero.
 pub(crate) const ZERO_LEVEL: u8 = 128;
 
@@ -129,12 +131,89 @@ pub(crate) struct Planes<'a> {
 
 /// Turns planes into levels, `tokens x width` bytes, reading as deep as `depth`.
 pub(crate) fn decode_levels(depth: Depth, planes: Planes<'_>, width: usize, levels: &mut [u8]) {
+    static DECODE: LazyLock<Decode> = LazyLock::new(|| decoders()[0].1);
+    DECODE(depth, planes, width, levels);
+}
+
+/// A version of [`decode_levels`].
+pub(super) type Decode = fn(Depth, Planes<'_>, usize, &mut [u8]);
+
+/// The versions that this machine can run and their names, the fastest first.
+pub(super) fn decoders() -> Vec<(&'static str, Decode)> {
+    let mut decoders: Vec<(&str, Decode)> = Vec::new();
     #[cfg(target_arch = "x86_64")]
-    if super::avx2::is_present() && (width / 4).is_multiple_of(32) {
-        // SAFETY: it was just found to be present.
-        return unsafe { super::avx2::decode_levels(depth, planes, width, levels) };
+    {
+        if super::planes_vbmi::is_present() {
+            // SAFETY: it was just found to be present.
+            decoders.push(("vbmi", |depth, planes, width, levels| unsafe {
+                in_rows(super::planes_vbmi::decode, depth, planes, width, levels);
+            }));
+        }
+        if super::avx2::is_present() {
+            // SAFETY: it was just found to be present.
+            decoders.push(("avx2", |depth, planes, width, levels| unsafe {
+                in_rows(super::planes_avx2::decode, depth, planes, width, levels);
+            }));
+        }
     }
-    decode_portable(depth, planes, width, levels);
+    decoders.push(("portable", decode_portable));
+    decoders
+}
+
+/// Bytes of a plane that vector machines take at once. Where a part is shorter, they read into the next one, and write into the next
+/// levels, which are written after.
+#[cfg(target_arch = "x86_64")]
+pub(super) const ROW: usize = 32;
+
+/// Where rows begin within a part: the last one reaches back where it would reach beyond.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn rows(part: usize) -> impl Iterator<Item = usize> {
+    (0..part).step_by(ROW).map(move |at| at.min(part.saturating_sub(ROW)))
+}
+
+/// Checks that `decode` of a vector machine may turn `tokens` tokens into levels.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn check_rows(depth: Depth, planes: Planes<'_>, width: usize, tokens: usize, levels: &[u8]) {
+    let part = width / 4;
+    let holds = |bytes: &[u8], part: usize| tokens == 0 || bytes.len() >= tokens * part + ROW.saturating_sub(width / 4);
+    assert!(part > 0 && holds(planes.first, part) && holds(levels, width));
+    assert!(depth == Depth::Two || holds(planes.second, part));
+    assert!(depth != Depth::Eight || holds(planes.third, 2 * part));
+}
+
+/// Turns planes into levels by a vector machine; the last tokens go by way of longer copies, where rows would reach beyond.
+///
+/// # Safety
+/// The machine that `decode` is for is present.
+#[cfg(target_arch = "x86_64")]
+unsafe fn in_rows(
+    decode: unsafe fn(Depth, Planes<'_>, usize, usize, &mut [u8]),
+    depth: Depth,
+    planes: Planes<'_>,
+    width: usize,
+    levels: &mut [u8],
+) {
+    let (part, tokens) = (width / 4, levels.len() / width);
+    let rest = tokens.min(ROW.div_ceil(part) - 1);
+    let whole = tokens - rest;
+    // SAFETY: as the caller says.
+    unsafe { decode(depth, planes, width, whole, levels) };
+    if rest > 0 {
+        // Fewer bytes than a row per part are left.
+        let (mut first, mut second, mut third, mut last) = ([0; 2 * ROW], [0; 2 * ROW], [0; 4 * ROW], [0; 6 * ROW]);
+        let copy = |to: &mut [u8], from: &[u8], part: usize| {
+            let from = from.get(whole * part..tokens * part).unwrap_or_default();
+            to[..from.len()].copy_from_slice(from);
+        };
+        copy(&mut first, planes.first, part);
+        copy(&mut second, planes.second, part);
+        copy(&mut third, planes.third, 2 * part);
+        let planes = Planes { first: &first, second: &second, third: &third };
+        // SAFETY: as the caller says.
+        unsafe { decode(depth, planes, width, rest, &mut last) };
+        levels[whole * width..][..rest * width].copy_from_slice(&last[..rest * width]);
+    }
 }
 
 /// The version for all machines, and the one that the others are tested against.

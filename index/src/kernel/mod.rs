@@ -11,12 +11,15 @@
 //! and viewing bytes as f16.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 pub mod bench;
 pub(crate) mod byte_rows;
 mod dot;
 pub(crate) mod lanes;
 pub(crate) mod levels;
+mod lines;
 mod machines;
 mod maxsim;
 #[cfg(target_arch = "aarch64")]
@@ -24,7 +27,13 @@ mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_dot;
 mod peak;
+#[cfg(target_arch = "x86_64")]
+mod planes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod planes_vbmi;
 mod portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod sink;
 #[cfg(test)]
 mod tests;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -32,8 +41,13 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 #[cfg(target_arch = "x86_64")]
+mod vnni_wide;
+#[cfg(target_arch = "x86_64")]
 mod ymm;
+#[cfg(target_arch = "x86_64")]
+mod zmm;
 
 pub(crate) use lanes::{Grade, QueryLanes, Rows, Tokens};
 pub(crate) use levels::{Depth, Planes};
+pub(crate) use lines::Lines;
 pub(crate) use maxsim::{MaxSim, token_scores};

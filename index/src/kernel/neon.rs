@@ -16,43 +16,44 @@ pub(super) struct Quads<const PARTS: usize>;
 
 // SAFETY of all functions: the caller has checked that NEON is present; pointers are valid as `Registers` says.
 impl<const PARTS: usize> Registers for Quads<PARTS> {
+    const TOKENS: usize = 1;
     type Sums = [int32x4_t; PARTS];
     type Scores = (float32x4_t, float32x4_t);
 
+    /// Products are of signed levels: there is nothing to take off.
     #[inline(always)]
-    unsafe fn zero() -> Self::Sums {
+    unsafe fn start(_zero: *const i32) -> Self::Sums {
         unsafe { [vdupq_n_s32(0); PARTS] }
     }
 
-    /// Products were of signed levels: there is nothing to take off.
     #[inline(always)]
-    unsafe fn scores(sums: Self::Sums, _zero: *const i32) -> Self::Scores {
+    unsafe fn scores(one: Self::Sums, _two: Self::Sums) -> Self::Scores {
         unsafe {
             let (low, high) = if PARTS == 4 {
-                (vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[PARTS - 1]))
+                (vpaddq_s32(one[0], one[1]), vpaddq_s32(one[2], one[PARTS - 1]))
             } else {
-                (sums[0], sums[1])
+                (one[0], one[1])
             };
             (vcvtq_f32_s32(low), vcvtq_f32_s32(high))
         }
     }
 
     #[inline(always)]
-    unsafe fn load(scores: *const f32) -> Self::Scores {
-        unsafe { (vld1q_f32(scores), vld1q_f32(scores.add(4))) }
+    unsafe fn load(one: *const f32, _two: *const f32) -> Self::Scores {
+        unsafe { (vld1q_f32(one), vld1q_f32(one.add(4))) }
     }
 
     #[inline(always)]
-    unsafe fn store(scores: *mut f32, values: Self::Scores) {
+    unsafe fn store(one: *mut f32, _two: *mut f32, values: Self::Scores) {
         unsafe {
-            vst1q_f32(scores, values.0);
-            vst1q_f32(scores.add(4), values.1);
+            vst1q_f32(one, values.0);
+            vst1q_f32(one.add(4), values.1);
         }
     }
 
     #[inline(always)]
-    unsafe fn splat(value: f32) -> Self::Scores {
-        unsafe { (vdupq_n_f32(value), vdupq_n_f32(value)) }
+    unsafe fn splat(one: f32, _two: f32) -> Self::Scores {
+        unsafe { (vdupq_n_f32(one), vdupq_n_f32(one)) }
     }
 
     #[inline(always)]
@@ -67,7 +68,12 @@ impl<const PARTS: usize> Registers for Quads<PARTS> {
 
     #[inline(always)]
     unsafe fn greater(a: Self::Scores, b: Self::Scores) -> Self::Scores {
-        unsafe { (vbslq_f32(vcgtq_f32(a.0, b.0), a.0, b.0), vbslq_f32(vcgtq_f32(a.1, b.1), a.1, b.1)) }
+        unsafe { Self::choose(a, b, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn choose(a: Self::Scores, b: Self::Scores, one: Self::Scores, two: Self::Scores) -> Self::Scores {
+        unsafe { (vbslq_f32(vcgtq_f32(a.0, b.0), one.0, two.0), vbslq_f32(vcgtq_f32(a.1, b.1), one.1, two.1)) }
     }
 }
 
@@ -90,7 +96,11 @@ struct Neon;
 impl Machine for Neon {
     type Registers = Quads<4>;
     type Levels = int8x8_t;
-    const TOKENS: usize = 2;
+
+    #[inline(always)]
+    fn tokens(_groups: usize, _parts: usize) -> usize {
+        2
+    }
 
     #[inline(always)]
     unsafe fn levels(levels: *const u8) -> int8x8_t {

@@ -37,7 +37,11 @@ struct NeonDot;
 impl Machine for NeonDot {
     type Registers = Quads<2>;
     type Levels = int8x16_t;
-    const TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn tokens(_groups: usize, _parts: usize) -> usize {
+        4
+    }
 
     #[inline(always)]
     unsafe fn levels(levels: *const u8) -> int8x16_t {

@@ -34,6 +34,10 @@ macro_rules! peak_loop {
 peak_loop!(vnni, "avx512vnni,avx512vl,avx2", __m256i, _mm256_setzero_si256(), 2 * 32, |sum, one, two| {
     _mm256_dpbusd_epi32(sum, one, two)
 });
+#[cfg(target_arch = "x86_64")]
+peak_loop!(vnni_wide, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), 2 * 64, |sum, one, two| {
+    _mm512_dpbusd_epi32(sum, one, two)
+});
 // The addition is to a product that does not change, and still has to wait for nothing but the sum.
 #[cfg(target_arch = "x86_64")]
 peak_loop!(avx2, "avx2", __m256i, _mm256_setzero_si256(), 2 * 16, |sum, one, two| {
@@ -43,6 +47,24 @@ peak_loop!(avx2, "avx2", __m256i, _mm256_setzero_si256(), 2 * 16, |sum, one, two
 peak_loop!(fused_wide, "avx512f", __m512, _mm512_setzero_ps(), 2 * 16, |sum, one, two| _mm512_fmadd_ps(one, two, sum));
 #[cfg(target_arch = "x86_64")]
 peak_loop!(fused, "avx2,fma", __m256, _mm256_setzero_ps(), 2 * 8, |sum, one, two| _mm256_fmadd_ps(one, two, sum));
+
+/// Of 8-bit multiply-adds (16-bit ones in `avx2`), by the names of the instruction sets' modules.
+pub(super) fn integer_peaks() -> Vec<(&'static str, Loop)> {
+    let mut peaks: Vec<(&str, Loop)> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if super::vnni::is_present() {
+            // SAFETY: it was just found, and with it AVX-512 as a whole.
+            peaks.extend([("vnni_wide", (|rounds| unsafe { vnni_wide(rounds) }) as Loop)]);
+            // SAFETY: it was just found.
+            peaks.extend([("vnni", (|rounds| unsafe { vnni(rounds) }) as Loop)]);
+        } else if super::avx2::is_present() {
+            // SAFETY: it was just found.
+            peaks.extend([("avx2", (|rounds| unsafe { avx2(rounds) }) as Loop)]);
+        }
+    }
+    peaks
+}
 
 /// Of f32 multiply-adds in the registers that MaxSim of f16 pages uses.
 pub(super) fn fused_peak() -> Option<Loop> {

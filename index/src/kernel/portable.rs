@@ -1,19 +1,21 @@
 //! The integer kernels for all machines, and what the others are tested against.
 
-use super::lanes::{Grade, QueryLanes, Tokens};
+use super::lanes::{Grade, Layout, Parts, QueryLanes, Tokens};
 use super::levels::level_width;
+
+pub(super) const LAYOUT: Layout = Layout::NARROW;
 
 /// The lane scores of one token: `dot * scale`, the dot product in integers, what follows in this very order of f32
 /// operations on every machine.
 fn lane_scores(query: &QueryLanes, grade: Grade, levels: &[u8], scale: f32, scores: &mut [f32]) {
-    let (coarse, fine, coarse_zero, fine_zero) = query.parts(grade);
-    let lanes = query.lanes();
+    let Parts { coarse, fine, coarse_zero, fine_zero, stride } = query.parts(grade);
+    assert!(query.layout() == LAYOUT, "the query was laid out for another machine");
     let dot = |values: &[i8], lane: usize| -> i32 {
         levels
             .chunks_exact(4)
             .enumerate()
             .map(|(chunk, levels)| {
-                let values = &values[(chunk * lanes + lane) * 4..][..4];
+                let values = &values[chunk * stride + lane * 4..][..4];
                 levels.iter().zip(values).map(|(level, value)| i32::from(*level) * i32::from(*value)).sum::<i32>()
             })
             .sum()

@@ -52,8 +52,9 @@ mod integers {
     use proptest::prelude::*;
 
     use crate::kernel::lanes::raise_best;
-    use crate::kernel::levels::{EIGHT_LEVELS, FOUR_LEVELS, TWO_LEVELS, decode_levels, decode_portable, level_width};
-    use crate::kernel::{Depth, Grade, Planes, QueryLanes, Rows, Tokens, machines, portable};
+    use crate::kernel::levels::{EIGHT_LEVELS, FOUR_LEVELS, TWO_LEVELS, decode_portable, decoders, level_width};
+    use crate::kernel::machines::{self, Version};
+    use crate::kernel::{Depth, Grade, Planes, QueryLanes, Rows, Tokens};
 
     #[derive(Clone, Debug)]
     struct Case {
@@ -62,19 +63,35 @@ mod integers {
         levels: Vec<u8>,
         scales: Vec<f32>,
         centroids: Vec<u16>,
+        /// `CENTROIDS x MOST_LANES`.
         table: Vec<f32>,
+    }
+
+    const CENTROIDS: usize = 5;
+    const MOST_QUERY_TOKENS: usize = 70;
+    const MOST_LANES: usize = 80;
+
+    impl Case {
+        /// The table for queries of so many lanes.
+        fn table(&self, lanes: usize) -> Vec<f32> {
+            self.table.chunks_exact(MOST_LANES).flat_map(|row| row[..lanes].iter().copied()).collect()
+        }
+    }
+
+    /// What is said of the query's tokens, for each page token.
+    fn without_padding(query: &QueryLanes, rows: &[f32]) -> Vec<f32> {
+        rows.chunks_exact(query.lanes()).flat_map(|row| row[..query.tokens()].iter().copied()).collect()
     }
 
     fn case() -> impl Strategy<Value = Case> {
         let dim = prop_oneof![1usize..40, Just(96), Just(128), Just(130), Just(320)];
-        (dim, 1usize..70, 0usize..23).prop_flat_map(|(dim, query_tokens, tokens)| {
-            let lanes = query_tokens.next_multiple_of(8);
+        (dim, 1..=MOST_QUERY_TOKENS, 0usize..71).prop_flat_map(|(dim, query_tokens, tokens)| {
             (
                 prop::collection::vec(-1.0f32..1.0, dim * query_tokens),
                 prop::collection::vec(any::<u8>(), level_width(dim) * tokens),
                 prop::collection::vec(0.0f32..0.1, tokens),
-                prop::collection::vec(0u16..5, tokens),
-                prop::collection::vec(-90.0f32..90.0, 5 * lanes),
+                prop::collection::vec(0..CENTROIDS as u16, tokens),
+                prop::collection::vec(-90.0f32..90.0, CENTROIDS * MOST_LANES),
             )
                 .prop_map(move |(query, levels, scales, centroids, table)| Case {
                     dim,
@@ -90,33 +107,31 @@ mod integers {
     proptest! {
         #[test]
         fn all_machines_agree_in_every_bit(case in case()) {
-            let query = QueryLanes::new(&case.query, case.dim, Grade::Refined);
-            for grade in [Grade::Coarse, Grade::Refined] {
-                for rows in [None, Some(Rows { table: &case.table, centroids: &case.centroids })] {
-                    let tokens = Tokens { levels: &case.levels, scales: &case.scales, rows };
-                    let mut expected = vec![-1e30f32; query.lanes()];
-                    portable::raise_best(&query, grade, tokens, &mut expected);
-                    for version in machines::present() {
+            let half_norms: Vec<f32> = case.scales.iter().map(|scale| scale * 7.0).collect();
+            let results = |version: &Version| {
+                let query = QueryLanes::laid_out(&case.query, case.dim, Grade::Refined, version.layout);
+                let table = case.table(query.lanes());
+                let mut scores = Vec::new();
+                for grade in [Grade::Coarse, Grade::Refined] {
+                    for rows in [None, Some(Rows { table: &table, centroids: &case.centroids })] {
+                        let tokens = Tokens { levels: &case.levels, scales: &case.scales, rows };
                         let mut best = vec![-1e30f32; query.lanes()];
                         (version.raise_best)(&query, grade, tokens, &mut best);
-                        prop_assert_eq!(&best[..query.tokens()], &expected[..query.tokens()], "{}", version.name);
+                        scores.push(without_padding(&query, &best));
                     }
-                }
-                let mut expected = vec![0.0; case.scales.len() * query.lanes()];
-                portable::fill_rows(&query, grade, &case.levels, &case.scales, &mut expected);
-                for version in machines::present() {
-                    let mut rows = vec![0.0; expected.len()];
+                    let mut rows = vec![0.0; case.scales.len() * query.lanes()];
                     (version.fill_rows)(&query, grade, &case.levels, &case.scales, &mut rows);
-                    prop_assert_eq!(&rows, &expected, "{}", version.name);
+                    scores.push(without_padding(&query, &rows));
                 }
-            }
-            let half_norms: Vec<f32> = case.scales.iter().map(|scale| scale * 7.0).collect();
-            let mut expected = vec![0; query.lanes()];
-            portable::nearest(&query, &case.levels, &case.scales, &half_norms, &mut expected);
-            for version in machines::present() {
                 let mut found = vec![0; query.lanes()];
                 (version.nearest)(&query, &case.levels, &case.scales, &half_norms, &mut found);
-                prop_assert_eq!(&found[..query.tokens()], &expected[..query.tokens()], "{}", version.name);
+                found.truncate(query.tokens());
+                (scores, found)
+            };
+            let versions = machines::present();
+            let expected = results(versions.last().unwrap());
+            for version in &versions {
+                prop_assert_eq!(results(version), expected.clone(), "{}", version.name);
             }
         }
 
@@ -144,7 +159,7 @@ mod integers {
         #[test]
         fn planes_become_the_levels_of_their_codes(
             dim in prop_oneof![1usize..40, Just(96), Just(128), Just(256), Just(320)],
-            tokens in 1usize..5,
+            tokens in 1usize..40,
             seed in any::<u64>(),
         ) {
             let (width, part) = (level_width(dim), level_width(dim) / 4);
@@ -156,11 +171,14 @@ mod integers {
             let (first, second, third) = (bytes(tokens * part), bytes(tokens * part), bytes(tokens * 2 * part));
             let planes = Planes { first: &first, second: &second, third: &third };
             for depth in [Depth::Two, Depth::Four, Depth::Eight] {
-                let (mut levels, mut portable) = (vec![0; tokens * width], vec![0; tokens * width]);
-                decode_levels(depth, planes, width, &mut levels);
+                let mut portable = vec![0; tokens * width];
                 decode_portable(depth, planes, width, &mut portable);
-                prop_assert_eq!(&levels, &portable);
-                for (at, level) in levels.iter().enumerate() {
+                for (name, decode) in decoders() {
+                    let mut levels = vec![0; tokens * width];
+                    decode(depth, planes, width, &mut levels);
+                    prop_assert_eq!(&levels, &portable, "{}", name);
+                }
+                for (at, level) in portable.iter().enumerate() {
                     let (token, value) = (at / width, at % width);
                     let pair = |plane: &[u8]| plane[token * part + value % part] >> (2 * (value / part)) & 3;
                     let step = third[token * 2 * part + value % (2 * part)] >> (4 * (value / (2 * part))) & 15;

@@ -1,61 +1,92 @@
 //! The one loop of all vector machines: a few page tokens against a few groups of query lanes, all sums in registers.
 
-use super::lanes::{GROUP_LANES, Grade, QueryLanes, Tokens};
+use super::lanes::{Grade, Layout, Parts, QueryLanes, Rows, Tokens};
 use super::levels::level_width;
+use super::sink::{Best, Fill, Nearest, PASS_GROUPS, Sink};
 
-/// Groups of lanes that one pass holds in registers.
-const PASS_GROUPS: usize = 3;
-
-/// Eight i32 sums and eight f32 scores in registers.
+/// A group of lanes, of one page token or of two, as i32 sums and as f32 scores in registers.
 ///
 /// # Safety
 /// All functions may be called only where the instruction set is present; pointers are valid for what they are said to hold.
 pub(super) trait Registers {
+    /// Lanes of a group: 8 or 16.
+    const LANES: usize = 8;
+    /// Page tokens whose scores stand together. Where it is 1, what is said of a second one means nothing.
+    const TOKENS: usize;
+    /// Sums of one page token.
     type Sums: Copy;
     type Scores: Copy;
 
-    unsafe fn zero() -> Self::Sums;
-    /// `sums` less the 8 integers at `zero`, as f32.
-    unsafe fn scores(sums: Self::Sums, zero: *const i32) -> Self::Scores;
-    /// Loads 8 scores.
-    unsafe fn load(scores: *const f32) -> Self::Scores;
-    unsafe fn store(scores: *mut f32, values: Self::Scores);
-    unsafe fn splat(value: f32) -> Self::Scores;
+    /// Sums of no products yet, less the integers of a group at `zero`.
+    unsafe fn start(zero: *const i32) -> Self::Sums;
+    /// The sums of both tokens as f32.
+    unsafe fn scores(one: Self::Sums, two: Self::Sums) -> Self::Scores;
+    /// Loads a group of scores of each token.
+    unsafe fn load(one: *const f32, two: *const f32) -> Self::Scores;
+    /// Stores a group of scores of each token.
+    unsafe fn store(one: *mut f32, two: *mut f32, values: Self::Scores);
+    /// The same in all lanes of a token.
+    unsafe fn splat(one: f32, two: f32) -> Self::Scores;
     /// `a + b`.
     unsafe fn plus(a: Self::Scores, b: Self::Scores) -> Self::Scores;
     /// `a * b`.
     unsafe fn times(a: Self::Scores, b: Self::Scores) -> Self::Scores;
     /// Lane by lane `a` where it is greater than `b`, else `b`.
     unsafe fn greater(a: Self::Scores, b: Self::Scores) -> Self::Scores;
+    /// Lane by lane the bits of `one` where `a` is greater than `b`, else those of `two`.
+    unsafe fn choose(a: Self::Scores, b: Self::Scores, one: Self::Scores, two: Self::Scores) -> Self::Scores;
 }
 
 /// How an instruction set multiplies levels with the query.
 ///
 /// # Safety
 /// As for [`Registers`].
-pub(super) trait Machine {
+pub(super) trait Machine: Sized {
     type Registers: Registers;
-    /// Four values of a page token, in all lanes.
+    /// A step's values of a page token, in all lanes.
     type Levels: Copy;
-    /// Page tokens per tile.
-    const TOKENS: usize;
+    const LAYOUT: Layout = Layout::NARROW;
 
-    /// Broadcasts the 4 level bytes at `levels`.
+    /// Page tokens per tile (2, 4 or 8) that meet so many groups in so many parts of the query: enough sums to hide how long an
+    /// addition takes, and not more than there are registers.
+    fn tokens(groups: usize, parts: usize) -> usize;
+    /// Broadcasts the level bytes of a step.
     unsafe fn levels(levels: *const u8) -> Self::Levels;
-    /// Adds to each lane the products of 4 levels and the 4 values of that lane at `query` (32 bytes).
+    /// As [`levels`](Self::levels) for the last 4 bytes of a token where steps are of 8.
+    unsafe fn last_levels(levels: *const u8) -> Self::Levels {
+        // SAFETY: called where steps are of 8 alone; those machines have their own.
+        unsafe { Self::levels(levels) }
+    }
+    /// Adds to each lane the products of levels and the values of that lane at `query` (a group's of a step).
     unsafe fn add(sums: Sums<Self>, levels: Self::Levels, query: *const i8) -> Sums<Self>;
+
+    /// Gives the scores of all tokens with all lanes to `sink`.
+    ///
+    /// # Safety
+    /// The sink holds as many tokens and lanes.
+    #[inline(always)]
+    unsafe fn run<S: Sink<Self::Registers>>(input: Input<'_>, sink: &mut S) {
+        // SAFETY: as the caller says.
+        unsafe { passes::<Self, S>(input, sink) }
+    }
 }
 
 /// The entry points of a machine in its own module, compiled for `features`.
 macro_rules! entry_points {
     ($machine:ty, $features:literal) => {
-        use super::lanes::{Grade, QueryLanes, Tokens};
-        use super::tile;
+        use super::{lanes, tile};
+
+        pub(super) const LAYOUT: lanes::Layout = <$machine as tile::Machine>::LAYOUT;
 
         /// # Safety
         /// [`is_present`] was true.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn raise_best(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
+        pub(super) unsafe fn raise_best(
+            query: &lanes::QueryLanes,
+            grade: lanes::Grade,
+            tokens: lanes::Tokens<'_>,
+            best: &mut [f32],
+        ) {
             // SAFETY: compiled for what the caller has found.
             unsafe { tile::raise_best::<$machine>(query, grade, tokens, best) }
         }
@@ -64,8 +95,8 @@ macro_rules! entry_points {
         /// [`is_present`] was true.
         #[target_feature(enable = $features)]
         pub(super) unsafe fn fill_rows(
-            query: &QueryLanes,
-            grade: Grade,
+            query: &lanes::QueryLanes,
+            grade: lanes::Grade,
             levels: &[u8],
             scales: &[f32],
             rows: &mut [f32],
@@ -78,7 +109,7 @@ macro_rules! entry_points {
         /// [`is_present`] was true.
         #[target_feature(enable = $features)]
         pub(super) unsafe fn nearest(
-            query: &QueryLanes,
+            query: &lanes::QueryLanes,
             levels: &[u8],
             scales: &[f32],
             half_norms: &[f32],
@@ -93,205 +124,188 @@ pub(super) use entry_points;
 
 type Sums<M> = <<M as Machine>::Registers as Registers>::Sums;
 
-/// What becomes of the scores of one token with one group of lanes.
-trait Sink<R: Registers> {
-    /// # Safety
-    /// As for [`Registers`].
-    unsafe fn take(&mut self, token: usize, group: usize, scores: R::Scores);
+/// The query and the page tokens, lengths checked.
+#[derive(Clone, Copy)]
+pub(super) struct Input<'a> {
+    pub grade: Grade,
+    pub query: Parts<'a>,
+    pub lanes: usize,
+    /// `tokens x width` bytes.
+    pub levels: &'a [u8],
+    pub width: usize,
+    pub tokens: usize,
+    /// What one level of each token is worth.
+    pub scales: &'a [f32],
 }
 
-/// # Safety
-/// As for [`Machine`]; slices are as the portable version takes them.
-#[inline(always)]
-unsafe fn pass<M: Machine, S: Sink<M::Registers>, const GROUPS: usize, const FINE: bool>(
-    query: &QueryLanes,
-    first: usize,
-    levels: &[u8],
-    scales: &[f32],
-    sink: &mut S,
-) {
-    let width = level_width(query.dim());
-    let tokens = levels.len() / width;
-    let mut token = 0;
-    // SAFETY: tokens from `token` on are within `levels`, which holds `tokens * width` bytes.
-    unsafe {
-        while token + M::TOKENS <= tokens {
-            match M::TOKENS {
-                4 => tile::<M, S, 4, GROUPS, FINE>(query, first, levels, scales, token, sink),
-                _ => tile::<M, S, 2, GROUPS, FINE>(query, first, levels, scales, token, sink),
-            }
-            token += M::TOKENS;
-        }
-        while token < tokens {
-            tile::<M, S, 1, GROUPS, FINE>(query, first, levels, scales, token, sink);
-            token += 1;
-        }
+impl<'a> Input<'a> {
+    fn new<M: Machine>(query: &'a QueryLanes, grade: Grade, levels: &'a [u8], scales: &'a [f32]) -> Self {
+        let width = level_width(query.dim());
+        let tokens = levels.len() / width;
+        assert!(levels.len().is_multiple_of(width) && scales.len() >= tokens);
+        assert!(query.layout() == M::LAYOUT, "the query was laid out for another machine");
+        Self { grade, query: query.parts(grade), lanes: query.lanes(), levels, width, tokens, scales }
     }
 }
 
 /// # Safety
-/// As for [`Machine`]; `TOKENS` tokens from `token` on are within `levels` and `scales`.
+/// As for [`Machine::run`].
+#[inline(always)]
+pub(super) unsafe fn passes<M: Machine, S: Sink<M::Registers>>(input: Input<'_>, sink: &mut S) {
+    let groups = input.lanes / M::Registers::LANES;
+    let mut first = 0;
+    while first < groups {
+        // Passes of about equal size: one of a single group has few sums.
+        let left = groups - first;
+        let taken = left.div_ceil(left.div_ceil(PASS_GROUPS));
+        // SAFETY: groups `first..first + taken` exist.
+        unsafe {
+            match (taken, input.grade) {
+                (1, Grade::Coarse) => pass::<M, S, 1, false>(input, first, sink),
+                (2, Grade::Coarse) => pass::<M, S, 2, false>(input, first, sink),
+                (_, Grade::Coarse) => pass::<M, S, 3, false>(input, first, sink),
+                (1, Grade::Refined) => pass::<M, S, 1, true>(input, first, sink),
+                (2, Grade::Refined) => pass::<M, S, 2, true>(input, first, sink),
+                (_, Grade::Refined) => pass::<M, S, 3, true>(input, first, sink),
+            }
+        }
+        first += taken;
+    }
+}
+
+/// # Safety
+/// As for [`Machine::run`]; groups `first..first + GROUPS` exist.
+#[inline(always)]
+unsafe fn pass<M: Machine, S: Sink<M::Registers>, const GROUPS: usize, const FINE: bool>(
+    input: Input<'_>,
+    first: usize,
+    sink: &mut S,
+) {
+    let most = M::tokens(GROUPS, 1 + usize::from(FINE));
+    // SAFETY: all tokens that begin a tile exist.
+    unsafe {
+        sink.begin();
+        for token in (0..input.tokens).step_by(most) {
+            match most {
+                8 => tile::<M, S, 8, GROUPS, FINE>(input, first, token, sink),
+                4 => tile::<M, S, 4, GROUPS, FINE>(input, first, token, sink),
+                _ => tile::<M, S, 2, GROUPS, FINE>(input, first, token, sink),
+            }
+        }
+        sink.end(first, GROUPS);
+    }
+}
+
+/// Where tokens end within the tile, the last one stands in for those that lack: no sink minds the same score again.
+///
+/// # Safety
+/// As for [`pass`]; `token` exists.
 #[inline(always)]
 unsafe fn tile<M: Machine, S: Sink<M::Registers>, const TOKENS: usize, const GROUPS: usize, const FINE: bool>(
-    query: &QueryLanes,
+    input: Input<'_>,
     first: usize,
-    levels: &[u8],
-    scales: &[f32],
     token: usize,
     sink: &mut S,
 ) {
-    let (coarse, fine, coarse_zero, fine_zero) = query.parts(if FINE { Grade::Refined } else { Grade::Coarse });
-    let (width, stride) = (level_width(query.dim()), query.lanes() * 4);
-    // SAFETY: chunk `c` of group `g` stands at `c * stride + g * 32` in the parts that are read, which hold `width / 4 * stride` bytes;
-    // zeros and lanes are counted alike.
+    let Input { query: Parts { coarse, fine, coarse_zero, fine_zero, stride }, width, .. } = input;
+    let (values, last) = (M::LAYOUT.step, input.tokens - 1);
+    let tokens: [usize; TOKENS] = std::array::from_fn(|at| (token + at).min(last));
+    // SAFETY: step `c` of lane `l` stands at `c * stride + l * values` in the parts that are read; zeros and lanes are counted
+    // alike. Lanes that only choose have no fine part, and it is not read.
     unsafe {
-        let mut sums = [[M::Registers::zero(); GROUPS]; TOKENS];
-        let mut fine_sums = [[M::Registers::zero(); GROUPS]; TOKENS];
-        let start = levels.as_ptr().add(token * width);
-        let offset = first * GROUP_LANES * 4;
-        for chunk in 0..width / 4 {
-            let values = coarse.as_ptr().add(chunk * stride + offset);
-            // Lanes that only choose have no fine part.
-            let fine_values = if FINE { fine.as_ptr().add(chunk * stride + offset) } else { values };
-            for (at, (sums, fine_sums)) in sums.iter_mut().zip(&mut fine_sums).enumerate() {
-                let levels = M::levels(start.add(at * width + chunk * 4));
-                for group in 0..GROUPS {
-                    sums[group] = M::add(sums[group], levels, values.add(group * 32));
-                    if FINE {
-                        fine_sums[group] = M::add(fine_sums[group], levels, fine_values.add(group * 32));
-                    }
+        let starts = tokens.map(|token| input.levels.as_ptr().add(token * width));
+        let mut sums = [begin::<M::Registers, GROUPS>(coarse_zero, first); TOKENS];
+        let mut fine_sums = [begin::<M::Registers, GROUPS>(fine_zero, first); TOKENS];
+        let lane = first * M::Registers::LANES * values;
+        let steps = width / values;
+        for step in 0..steps {
+            for at in 0..TOKENS {
+                let levels = M::levels(starts[at].add(step * values));
+                add::<M, GROUPS>(&mut sums[at], levels, coarse.as_ptr().add(step * stride + lane));
+                if FINE {
+                    add::<M, GROUPS>(&mut fine_sums[at], levels, fine.as_ptr().add(step * stride + lane));
                 }
             }
         }
-        for at in 0..TOKENS {
-            for group in 0..GROUPS {
-                let lane = (first + group) * GROUP_LANES;
-                let mut scores = M::Registers::scores(sums[at][group], coarse_zero.as_ptr().add(lane));
+        if !width.is_multiple_of(values) {
+            for at in 0..TOKENS {
+                let levels = M::last_levels(starts[at].add(steps * values));
+                add::<M, GROUPS>(&mut sums[at], levels, coarse.as_ptr().add(steps * stride + lane));
                 if FINE {
-                    let rest = M::Registers::scores(fine_sums[at][group], fine_zero.as_ptr().add(lane));
-                    scores = M::Registers::plus(scores, M::Registers::times(rest, M::Registers::splat(1.0 / 128.0)));
+                    add::<M, GROUPS>(&mut fine_sums[at], levels, fine.as_ptr().add(steps * stride + lane));
                 }
-                sink.take(
-                    token + at,
-                    first + group,
-                    M::Registers::times(scores, M::Registers::splat(scales[token + at])),
-                );
             }
+        }
+        for one in (0..TOKENS).step_by(M::Registers::TOKENS) {
+            let two = one + M::Registers::TOKENS - 1;
+            let pair = [tokens[one], tokens[two]];
+            let scale = M::Registers::splat(*input.scales.get_unchecked(pair[0]), *input.scales.get_unchecked(pair[1]));
+            let mut found = [scale; GROUPS];
+            for (group, found) in found.iter_mut().enumerate() {
+                let mut scores = M::Registers::scores(sums[one][group], sums[two][group]);
+                if FINE {
+                    let rest = M::Registers::scores(fine_sums[one][group], fine_sums[two][group]);
+                    scores = with_fine::<M::Registers>(scores, rest);
+                }
+                *found = M::Registers::times(scores, scale);
+            }
+            sink.take(pair, first, found);
         }
     }
 }
 
+/// Sums of no products yet, of the groups of lanes from `first` on.
+///
+/// # Safety
+/// As for [`Registers`]; `zero` holds the lanes.
+#[inline(always)]
+pub(super) unsafe fn begin<R: Registers, const GROUPS: usize>(zero: &[i32], first: usize) -> [R::Sums; GROUPS] {
+    // SAFETY: as the caller says.
+    unsafe {
+        let zero = zero.as_ptr().add(first * R::LANES);
+        let mut sums = [R::start(zero); GROUPS];
+        for (group, sums) in sums.iter_mut().enumerate() {
+            *sums = R::start(zero.add(group * R::LANES));
+        }
+        sums
+    }
+}
+
+/// Adds the products of a token's levels and the values of each group at `query`.
+///
 /// # Safety
 /// As for [`Machine`].
 #[inline(always)]
-unsafe fn passes<M: Machine, S: Sink<M::Registers>>(
-    query: &QueryLanes,
-    grade: Grade,
-    levels: &[u8],
-    scales: &[f32],
-    sink: &mut S,
-) {
-    let groups = query.lanes() / GROUP_LANES;
-    for first in (0..groups).step_by(PASS_GROUPS) {
-        // SAFETY: groups `first..first + GROUPS` exist.
-        unsafe {
-            match (groups - first, grade) {
-                (1, Grade::Coarse) => pass::<M, S, 1, false>(query, first, levels, scales, sink),
-                (2, Grade::Coarse) => pass::<M, S, 2, false>(query, first, levels, scales, sink),
-                (_, Grade::Coarse) => pass::<M, S, 3, false>(query, first, levels, scales, sink),
-                (1, Grade::Refined) => pass::<M, S, 1, true>(query, first, levels, scales, sink),
-                (2, Grade::Refined) => pass::<M, S, 2, true>(query, first, levels, scales, sink),
-                (_, Grade::Refined) => pass::<M, S, 3, true>(query, first, levels, scales, sink),
-            }
-        }
+unsafe fn add<M: Machine, const GROUPS: usize>(sums: &mut [Sums<M>; GROUPS], levels: M::Levels, query: *const i8) {
+    for (group, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        *sums = unsafe { M::add(*sums, levels, query.add(group * M::Registers::LANES * M::LAYOUT.step)) };
     }
 }
 
-/// MaxSim: adds the row of the token's centroid and keeps the best.
-struct Best<'a> {
-    tokens: Tokens<'a>,
-    lanes: usize,
-    best: &'a mut [f32],
-}
-
-impl<R: Registers> Sink<R> for Best<'_> {
-    #[inline(always)]
-    unsafe fn take(&mut self, token: usize, group: usize, mut scores: R::Scores) {
-        let lane = group * GROUP_LANES;
-        // SAFETY: `best` holds all lanes; rows were checked to hold all centroids.
-        unsafe {
-            if let Some(rows) = self.tokens.rows {
-                let row = rows.table.as_ptr().add(usize::from(rows.centroids[token]) * self.lanes + lane);
-                scores = R::plus(scores, R::load(row));
-            }
-            let best = self.best.as_mut_ptr().add(lane);
-            R::store(best, R::greater(scores, R::load(best)));
-        }
-    }
-}
-
-/// Keeps all scores.
-struct Fill<'a> {
-    lanes: usize,
-    rows: &'a mut [f32],
-}
-
-impl<R: Registers> Sink<R> for Fill<'_> {
-    #[inline(always)]
-    unsafe fn take(&mut self, token: usize, group: usize, scores: R::Scores) {
-        // SAFETY: `rows` holds all lanes of all tokens.
-        unsafe { R::store(self.rows.as_mut_ptr().add(token * self.lanes + group * GROUP_LANES), scores) }
-    }
-}
-
-/// The index of the best token of each lane.
-struct Nearest<'a> {
-    half_norms: &'a [f32],
-    inverse: &'a [f32],
-    best: &'a mut [f32],
-    found: &'a mut [u32],
-}
-
-impl<R: Registers> Sink<R> for Nearest<'_> {
-    #[inline(always)]
-    unsafe fn take(&mut self, token: usize, group: usize, scores: R::Scores) {
-        let lane = group * GROUP_LANES;
-        let mut values = [0.0f32; GROUP_LANES];
-        // SAFETY: all slices hold all lanes, `half_norms` all tokens.
-        unsafe {
-            let far = R::times(R::splat(-self.half_norms[token]), R::load(self.inverse.as_ptr().add(lane)));
-            let scores = R::plus(scores, far);
-            let best = self.best.as_mut_ptr().add(lane);
-            let before = R::load(best);
-            let after = R::greater(scores, before);
-            R::store(values.as_mut_ptr(), scores);
-            let mut old = [0.0f32; GROUP_LANES];
-            R::store(old.as_mut_ptr(), before);
-            R::store(best, after);
-            for at in 0..GROUP_LANES {
-                let found = self.found.get_unchecked_mut(lane + at);
-                *found = if values[at] > old[at] { token as u32 } else { *found };
-            }
-        }
-    }
+/// The scores of both parts of the query.
+///
+/// # Safety
+/// As for [`Registers`].
+#[inline(always)]
+pub(super) unsafe fn with_fine<R: Registers>(coarse: R::Scores, fine: R::Scores) -> R::Scores {
+    const SHARE: f32 = 1.0 / 128.0;
+    // SAFETY: as the caller says.
+    unsafe { R::plus(coarse, R::times(fine, R::splat(SHARE, SHARE))) }
 }
 
 /// # Safety
 /// As for [`Machine`].
 #[inline(always)]
 pub(super) unsafe fn raise_best<M: Machine>(query: &QueryLanes, grade: Grade, tokens: Tokens<'_>, best: &mut [f32]) {
-    let lanes = query.lanes();
-    check(query, tokens.levels, tokens.scales);
-    assert!(best.len() >= lanes);
-    if let Some(rows) = tokens.rows {
-        let last = rows.centroids.iter().copied().max().map_or(0, |last| usize::from(last) + 1);
-        assert!(
-            rows.table.len() >= last * lanes && rows.centroids.len() >= tokens.scales.len().min(tokens.levels.len())
-        );
+    let input = Input::new::<M>(query, grade, tokens.levels, tokens.scales);
+    // SAFETY: lengths were just checked, and the sink checks its own.
+    unsafe {
+        match tokens.rows {
+            Some(rows) => M::run(input, &mut Best::<_, true>::new(rows, query.lanes(), input.tokens, best)),
+            None => M::run(input, &mut Best::<_, false>::new(Rows::default(), query.lanes(), input.tokens, best)),
+        }
     }
-    let mut sink = Best { tokens, lanes, best };
-    // SAFETY: lengths were just checked.
-    unsafe { passes::<M, _>(query, grade, tokens.levels, tokens.scales, &mut sink) }
 }
 
 /// # Safety
@@ -304,11 +318,9 @@ pub(super) unsafe fn fill_rows<M: Machine>(
     scales: &[f32],
     rows: &mut [f32],
 ) {
-    check(query, levels, scales);
-    assert!(rows.len() >= levels.len() / level_width(query.dim()) * query.lanes());
-    let mut sink = Fill { lanes: query.lanes(), rows };
-    // SAFETY: lengths were just checked.
-    unsafe { passes::<M, _>(query, grade, levels, scales, &mut sink) }
+    let input = Input::new::<M>(query, grade, levels, scales);
+    // SAFETY: as above.
+    unsafe { M::run(input, &mut Fill::new(query.lanes(), input.tokens, rows)) }
 }
 
 /// # Safety
@@ -321,16 +333,7 @@ pub(super) unsafe fn nearest<M: Machine>(
     half_norms: &[f32],
     found: &mut [u32],
 ) {
-    check(query, levels, scales);
-    assert!(half_norms.len() >= scales.len() && found.len() >= query.lanes());
-    let inverse = query.inverse_scales();
-    let mut best = vec![f32::NEG_INFINITY; query.lanes()];
-    let mut sink = Nearest { half_norms, inverse, best: &mut best, found };
-    // SAFETY: lengths were just checked.
-    unsafe { passes::<M, _>(query, Grade::Coarse, levels, scales, &mut sink) }
-}
-
-fn check(query: &QueryLanes, levels: &[u8], scales: &[f32]) {
-    let width = level_width(query.dim());
-    assert!(levels.len().is_multiple_of(width) && scales.len() >= levels.len() / width);
+    let input = Input::new::<M>(query, Grade::Coarse, levels, scales);
+    // SAFETY: as above.
+    unsafe { M::run(input, &mut Nearest::new(query, half_norms, input.tokens, found)) }
 }

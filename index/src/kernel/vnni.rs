@@ -10,13 +10,17 @@ pub(super) fn is_present() -> bool {
     is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx2")
 }
 
-struct Vnni;
+pub(super) struct Vnni;
 
 // SAFETY of all functions: the caller has checked the instruction set; pointers are valid as `Machine` says.
 impl Machine for Vnni {
     type Registers = Ymm;
     type Levels = __m256i;
-    const TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn tokens(groups: usize, parts: usize) -> usize {
+        if groups * parts <= 3 { 8 } else { 4 }
+    }
 
     #[inline(always)]
     unsafe fn levels(levels: *const u8) -> __m256i {

@@ -8,7 +8,7 @@ use tantivy::schema::Field;
 use crate::codes::{Calibration, CodedRecord, DirectRecord};
 use crate::kernel::lanes::raise_best;
 use crate::kernel::levels::level_width;
-use crate::kernel::{Depth, Grade, MaxSim, QueryLanes, Rows, Tokens};
+use crate::kernel::{Depth, Grade, Lines, MaxSim, QueryLanes, Rows, Tokens};
 use crate::segment::{Block, FieldTable, SegmentFile};
 use crate::vectors::length;
 use crate::{Error, MultiVector};
@@ -22,7 +22,7 @@ pub(super) struct PreparedQuery<'q> {
     /// The sum of the lengths of the query tokens.
     pub lengths: f32,
     /// Lane scores of all centroids of each codebook.
-    rows: HashMap<[u8; 16], Vec<f32>>,
+    rows: HashMap<[u8; 16], Lines<f32>>,
 }
 
 impl<'q> PreparedQuery<'q> {
@@ -40,7 +40,7 @@ impl<'q> PreparedQuery<'q> {
 
     /// Lane scores of the centroids of a prepared block, `centroids x lanes`.
     pub fn rows(&self, block: &Block) -> &[f32] {
-        self.rows.get(&block.codebook.id()).map_or(&[], Vec::as_slice)
+        self.rows.get(&block.codebook.id()).map_or(&[], Lines::values)
     }
 }
 
@@ -50,8 +50,10 @@ pub(super) struct PageScorer<'q> {
     halves: MaxSim<'q>,
     best: Vec<f32>,
     scales: Vec<f32>,
-    levels: Vec<u8>,
+    levels: Lines<u8>,
     centroids: Vec<u16>,
+    /// Runs of tokens that are decoded at once.
+    together: Vec<Range<usize>>,
 }
 
 /// One page of a segment.
@@ -92,8 +94,9 @@ impl<'q> PageScorer<'q> {
             halves: MaxSim::new(query.vectors.values(), query.vectors.dim()),
             best: vec![0.0; query.lanes.lanes()],
             scales: Vec::new(),
-            levels: Vec::new(),
+            levels: Lines::default(),
             centroids: Vec::new(),
+            together: Vec::new(),
         }
     }
 
@@ -117,28 +120,25 @@ impl<'q> PageScorer<'q> {
         let codes = page.file.read(entry.offset..entry.offset + CodedRecord::length(tokens, dim, depth) as u64)?;
         let record = CodedRecord::cut(&codes, tokens, dim, depth).ok_or_else(|| short(page))?;
         let repeated = REPEATED * entry.radius.to_f32() / (dim as f32).sqrt();
-        self.scales.clear();
-        self.levels.clear();
         self.centroids.clear();
-        // Runs that stand next to each other are decoded together.
-        let mut together = 0..0;
+        self.together.clear();
         for run in runs {
             let start = run.tokens.start;
             let end = if record.repeats(run.tokens.clone(), repeated) { start + 1 } else { run.tokens.end };
             self.centroids.resize(self.centroids.len() + end - start, run.centroid);
-            if together.end != start {
-                record.append(together, dim, &mut self.scales, &mut self.levels);
-                together = start..start;
+            match self.together.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => self.together.push(start..end),
             }
-            together.end = end;
         }
-        record.append(together, dim, &mut self.scales, &mut self.levels);
+        let scored = self.centroids.len();
+        record.of_runs(&self.together, scored, dim, &mut self.scales, &mut self.levels);
         self.best.fill(f32::NEG_INFINITY);
         let rows = Some(Rows { table: self.query.rows(block), centroids: &self.centroids });
-        let tokens = Tokens { levels: &self.levels, scales: &self.scales, rows };
+        let tokens = Tokens { levels: self.levels.values(), scales: &self.scales, rows };
         raise_best(&self.query.lanes, Grade::Coarse, tokens, &mut self.best);
         let score = block.codebook.calibration.correct(self.query.lanes.total(&self.best), self.query.lengths);
-        Ok((score, self.centroids.len()))
+        Ok((score, scored))
     }
 
     /// The MaxSim of direct codes by the coarse grade.
@@ -163,7 +163,7 @@ impl<'q> PageScorer<'q> {
                     self.centroids.extend((0..=group.more).map(|_| group.centroid));
                 }
                 let rows = Some(Rows { table: self.query.rows(block), centroids: &self.centroids });
-                let levels = &self.levels[..tokens * level_width(dim)];
+                let levels = &self.levels.values()[..tokens * level_width(dim)];
                 raise_best(&self.query.lanes, grade, Tokens { levels, scales: &self.scales, rows }, &mut self.best);
                 block.codebook.calibration
             }
