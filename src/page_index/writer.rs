@@ -76,6 +76,7 @@ impl PageIndexWriter {
     }
 
     /// Records with the next commit that parts of embeddings up to `part` are in the index.
+    #[cfg(feature = "encode")]
     pub(crate) fn includes_part(&mut self, part: u64) {
         self.last_part = self.last_part.max(part);
     }
