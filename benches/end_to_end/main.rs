@@ -153,7 +153,7 @@ impl Figures {
         let mut sizes: Vec<usize> = sizes.iter().map(|size| size.get()).collect();
         sizes.sort_unstable();
         let most = sizes.last().copied().unwrap_or(0);
-        let shapes = args.varied(&[Shape::new("growth", most, 230)]);
+        let shapes = args.varied(&[Shape { queries: growth::QUERIES, ..Shape::new("growth", most, 230) }]);
         if args.plot.is_some() && shapes.len() > 1 {
             return Err("--plot draws one growth: expected one --dim, --blank and --centres".into());
         }
