@@ -113,7 +113,7 @@ fn checked_body<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8], Error> {
     if bytes.len() < BODY_AT || !bytes.starts_with(MAGIC) {
         return Err(Error::state(path, "it is no training state"));
     }
-    let version = bytes[MAGIC.len()..CHECKSUM_AT].as_array::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    let version = bytes[MAGIC.len()..].first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     if version != VERSION {
         return Err(Error::state(path, format!("version {version} is unknown, expected {VERSION}")));
     }

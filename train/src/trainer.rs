@@ -123,7 +123,7 @@ impl<'a, E: Encode, S: Source<Item = E::Item>> Run<'a, E, S> {
 
     fn at(self, folder: &Path, optimiser: AdamW, step: u64) -> Result<Trainer<'a, E, S>, Error> {
         self.update.schedule.check()?;
-        if !(self.update.clip > 0.0) || self.update.save_every == 0 {
+        if self.update.clip.is_nan() || self.update.clip <= 0.0 || self.update.save_every == 0 {
             let received = format!("{} and {}", self.update.clip, self.update.save_every);
             return Err(Error::setting("clipping and steps between saved states", "numbers above 0", received));
         }

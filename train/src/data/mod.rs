@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | `query_id` | utf8 | required; 1 to 65,000 bytes, no two the same |
 //! | `query` | utf8 | required: its text |
-//! | `positives` | list<struct<doc_id utf8, page uint32, weight float32>> | pages that answer it; `weight` may be left out and is 1 then |
-//! | `negatives` | list<struct<doc_id utf8, page uint32, score float32, origin utf8>> | pages that do not; `score` and `origin` may be left out or null |
+//! | `positives` | `list<struct<doc_id utf8, page uint32, weight float32>>` | pages that answer it; `weight` may be left out and is 1 then |
+//! | `negatives` | `list<struct<doc_id utf8, page uint32, score float32, origin utf8>>` | pages that do not; `score` and `origin` may be left out or null |
 //! | `group` | utf8 | batches hold queries of one group as far as possible |
 //!
 //! | metadata key | value |

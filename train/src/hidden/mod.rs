@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `doc_id`, `page` | utf8, uint32 | cache of pages |
 //! | `query` | utf8 | cache of queries: the text that was encoded |
-//! | `hidden` | list<fixed_size_list<float16, width>> | the states after the language model's final norm, one per token |
+//! | `hidden` | `list<fixed_size_list<float16, width>>` | the states after the language model's final norm, one per token |
 //! | `content_hash` | binary, nullable | cache of pages: hash of the file that the page was rendered from |
 //!
 //! | metadata key | value |

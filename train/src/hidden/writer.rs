@@ -107,7 +107,7 @@ impl HiddenWriter {
         if !self.seen.insert(key.clone()) {
             return Err(DataProblem::cell(row, column, "each page or query once", format!("{key} again")));
         }
-        self.bytes += states.values().len() * size_of::<f16>();
+        self.bytes += size_of_val(states.values());
         self.waiting.push((key.clone(), hash.map(<[u8]>::to_vec), states));
         if self.bytes >= GROUP_BYTES { self.flush() } else { Ok(()) }
     }

@@ -9,7 +9,7 @@
 //! | [`Kind::Pairwise`] | `softplus((max_n s_n - s_p) / T)` | `ln 2` | colpali-engine `ColbertPairwiseCELoss` |
 //! | [`Kind::Sigmoid`] | `softplus(-s_p / T)` and `softplus(s_n / T)`, mean over all cells | entropy of the share of positives | SigLIP (Zhai et al. 2023); colpali-engine `ColbertSigmoidLoss` |
 //! | [`Explicit::Pairs`] | `(1 - w) mean softplus((s_e - s_p) / T) + w in-batch loss`, `e` mined for the query | `(1 - w) ln 2 + w in-batch` | colpali-engine `ColbertNegativeCELoss`, `ColbertPairwiseNegativeCELoss` |
-//! | [`Distillation`] | `KL(softmax(teacher) || softmax(s / T))` | KL to the uniform distribution | ColBERTv2 (Santhanam et al. 2022); pylate `Distillation` |
+//! | [`Distillation`] | `KL(softmax(teacher), softmax(s / T))` | KL to the uniform distribution | ColBERTv2 (Santhanam et al. 2022); pylate `Distillation` |
 //!
 //! "Without learning" means that all scores are equal, as when the embeddings have collapsed to one point. A loss that
 //! stays there is the best known way for late interaction to fail.

@@ -18,11 +18,11 @@ impl Packed {
     /// Wraps `vectors`, `tokens x dim`, of items that have `lengths` tokens each.
     ///
     /// # Errors
-    /// The lengths do not add up to the tokens, an item has no token, or `vectors` is no f32 matrix.
+    /// The lengths do not add up to the tokens, an item has no token, or `vectors` is no f32 matrix or an empty one.
     pub fn new(vectors: Tensor, lengths: &[usize]) -> Result<Self, Error> {
-        if vectors.rank() != 2 || vectors.dtype() != DType::F32 {
+        if vectors.rank() != 2 || vectors.elem_count() == 0 || vectors.dtype() != DType::F32 {
             let received = format!("{:?} of {:?}", vectors.dims(), vectors.dtype());
-            return Err(Error::shape("token vectors", "a matrix tokens x dim of f32", received));
+            return Err(Error::shape("token vectors", "a matrix tokens x dim of f32, not empty", received));
         }
         if let Some(item) = lengths.iter().position(|length| *length == 0) {
             return Err(Error::shape("tokens of an item", "at least 1", format!("0 for item {item}")));

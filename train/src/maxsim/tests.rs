@@ -114,7 +114,8 @@ fn what_does_not_fit_is_refused() {
     assert!(Packed::new(tensor(3, 2), &[1, 1]).unwrap_err().to_string().contains("2 tokens"));
     assert!(Packed::new(tensor(1, 2), &[1, 0]).unwrap_err().to_string().contains("item 1"));
     assert!(Packed::new(tensor(1, 2).to_dtype(candle_core::DType::F16).unwrap(), &[1]).is_err());
-    assert!(Packed::cat(&[]).is_err());
+    assert!(Packed::new(tensor(0, 2), &[]).is_err() && Packed::new(tensor(1, 0), &[1]).is_err());
+    assert!(Packed::cat(&[]).is_err() && Packed::from_multi_vectors(&[]).is_err());
     let (two, three) = (Packed::new(tensor(1, 2), &[1]).unwrap(), Packed::new(tensor(1, 3), &[1]).unwrap());
     let maxsim = MaxSim::default();
     assert!(maxsim.score(&two, &three).unwrap_err().to_string().contains("2, as the queries"));

@@ -152,11 +152,11 @@ mod tests {
     #[test]
     fn each_failure_is_named_and_a_healthy_run_is_not() {
         assert_eq!(verdict(step()), None);
-        let stalled = StepRecord { loss: 0.6931, accuracy: 0.04, ..step() };
+        let stalled = StepRecord { loss: 0.694, accuracy: 0.04, ..step() };
         let words = verdict(stalled.clone()).unwrap().to_string();
         assert!(words.contains("0.6931") && words.contains("ln 2") && words.contains("now 32"), "{words}");
         // The same loss with positives in front is learning.
-        assert_eq!(verdict(StepRecord { loss: 0.6931, accuracy: 0.8, ..step() }), None);
+        assert_eq!(verdict(StepRecord { loss: 0.694, accuracy: 0.8, ..step() }), None);
         let info_nce = verdict(StepRecord { no_learning: 32f64.ln(), loss: 3.46, accuracy: 0.03, ..step() }).unwrap();
         assert!(info_nce.to_string().contains("3.4657") && !info_nce.to_string().contains("ln 2"));
         let words = |step| verdict(step).unwrap().to_string();
