@@ -8,6 +8,7 @@
 
 mod adapter;
 mod attention;
+mod backbone;
 mod checkpoint;
 mod config;
 mod elementwise;
@@ -24,6 +25,7 @@ pub mod ops;
 pub mod preprocess;
 mod projection;
 pub mod query_format;
+mod save;
 mod settings;
 pub mod tokens;
 mod vision;
@@ -34,10 +36,13 @@ use colqwen_index_field::{Fingerprint, MultiVector, Origin, PageLayout, PageVect
 use image::RgbImage;
 use rayon::prelude::*;
 
+pub use self::backbone::HiddenStates;
 pub use self::config::{Config, TextConfig, VisionConfig};
 pub use self::load::{LoadOptions, WeightMemory, parse_device};
 pub use self::settings::Settings;
 
+use self::checkpoint::Checkpoint;
+use self::folder::Folder;
 use self::model::{Model, ModelInput};
 use self::ops::Ops;
 use self::preprocess::{Grid, Preprocessor};
@@ -49,6 +54,11 @@ use crate::page::PixelBudget;
 /// A ColQwen2 checkpoint, loaded and ready to encode.
 pub struct ColQwen2 {
     model: Model,
+    /// Where the files come from: the base last.
+    folders: Vec<Folder>,
+    checkpoint: Checkpoint,
+    /// The identity of all files but the weights.
+    setup: Fingerprint,
     preprocessor: Preprocessor,
     tokens: Tokens,
     query_format: QueryFormat,

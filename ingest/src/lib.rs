@@ -1,6 +1,7 @@
 //! From PDF pages and images through ColQwen2 to token embeddings in Parquet.
 //!
-//! Without features this crate is Parquet in and out ([`embeddings`]) and the pooling of tokens ([`pooling`]). Feature
+//! Without features this crate is Parquet in and out ([`embeddings`]), the pooling of tokens ([`pooling`]) and files that
+//! are written whole or not at all ([`whole_file`]). Feature
 //! `encode` adds pages of PDFs and pictures (`page`), the model (`colqwen2`, behind the trait `encoder::Encoder`) and a
 //! tiny checkpoint inside the program (`builtin`); `hub` adds downloads from the Hugging Face hub, `cuda` and
 //! `flash-attn` NVIDIA GPUs.
@@ -21,3 +22,4 @@ mod mapped;
 #[cfg(feature = "encode")]
 pub mod page;
 pub mod pooling;
+pub mod whole_file;

@@ -116,6 +116,14 @@ impl Checkpoint {
         self.entries.values().map(|entry| entry.weight.shape.iter().product::<usize>()).sum()
     }
 
+    /// The tensors by canonical name, each as the file has it and with an adapter's update, in order of the names.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (&str, &str, MappedWeight)> {
+        self.entries.iter().map(|(canonical, entry)| {
+            let update = self.updates.get(canonical).cloned();
+            (canonical.as_str(), entry.name.as_str(), MappedWeight { update, ..entry.weight.clone() })
+        })
+    }
+
     /// The mapped files, an adapter's last.
     pub(crate) fn files(&self) -> &[Arc<MappedFile>] {
         &self.files

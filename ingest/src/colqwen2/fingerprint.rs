@@ -20,6 +20,17 @@ pub(crate) struct Identity<'a> {
 }
 
 impl Identity<'_> {
+    /// Everything that decides about the hidden states except the weights.
+    pub(crate) fn setup(&self) -> Fingerprint {
+        Fingerprint::of_parts([
+            ("architecture", b"colqwen2".as_slice()),
+            ("config", self.config),
+            ("processor", self.processor),
+            ("tokenizer", self.tokenizer),
+            ("query format", self.query_format.name().as_bytes()),
+        ])
+    }
+
     /// The page and the query fingerprint.
     pub(crate) fn fingerprints(&self) -> (Fingerprint, Fingerprint) {
         // Once over the weights, which are large; the two domains are drawn from its result.
@@ -47,6 +58,6 @@ impl Identity<'_> {
 const PIECE: usize = 64 << 20;
 
 /// The hashes of a file's pieces, taken on all cores.
-fn digest(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn digest(bytes: &[u8]) -> Vec<u8> {
     bytes.par_chunks(PIECE).flat_map_iter(|piece| *blake3::hash(piece).as_bytes()).collect()
 }

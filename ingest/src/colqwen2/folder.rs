@@ -51,6 +51,19 @@ impl Folder {
         }
     }
 
+    /// The names of all files, in no order.
+    pub(crate) fn names(&self) -> Result<Vec<String>, EncoderError> {
+        match self {
+            Self::Embedded { files, .. } => Ok(files.iter().map(|(name, _)| (*name).to_owned()).collect()),
+            Self::Disk(dir) => {
+                let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+                let entries = entries.map_err(EncoderError::io(dir))?.into_iter();
+                let names = entries.filter(|entry| entry.path().is_file()).map(|entry| entry.file_name());
+                Ok(names.filter_map(|name| name.into_string().ok()).collect())
+            }
+        }
+    }
+
     fn embedded(&self, file: &str) -> Option<&'static [u8]> {
         match self {
             Self::Disk(_) => None,

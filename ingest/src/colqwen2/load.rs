@@ -139,8 +139,12 @@ impl ColQwen2 {
             checkpoint: &checkpoint,
         };
         let (page_fingerprint, query_fingerprint) = identity.fingerprints();
+        let setup = identity.setup();
         Ok(Self {
             model,
+            folders: folders.iter().map(|folder| (*folder).clone()).collect(),
+            checkpoint,
+            setup,
             preprocessor,
             tokens,
             query_format,

@@ -80,6 +80,15 @@ impl Model {
     /// # Errors
     /// The input's parts do not belong together, an id lies outside the embedding table, or the device fails.
     pub fn forward(&self, input: &ModelInput, ops: Ops) -> Result<Tensor, EncoderError> {
+        Ok(self.projection.forward(&self.hidden(input, ops)?)?)
+    }
+
+    /// What the projection makes token vectors of: the language model's states after its final norm, of all tokens of all
+    /// sequences, tokens x hidden_size.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn hidden(&self, input: &ModelInput, ops: Ops) -> Result<Tensor, EncoderError> {
         self.check(input)?;
         let packing = Packing::new(input.sequences.iter().map(Vec::len).collect());
         let merge = self.config.vision.merge_size;
@@ -88,8 +97,7 @@ impl Model {
             let grid: Vec<Grid> = input.grids.get(at).map(|grid| grid.merged(merge)).into_iter().collect();
             all_positions.extend(positions(ids, self.image_token, &grid)?);
         }
-        let states = self.language.forward(&self.embed(input, ops)?, &all_positions, &packing, ops)?;
-        Ok(self.projection.forward(&states)?)
+        Ok(self.language.forward(&self.embed(input, ops)?, &all_positions, &packing, ops)?)
     }
 
     fn check(&self, input: &ModelInput) -> Result<(), EncoderError> {
