@@ -103,9 +103,9 @@ impl Pages {
         rows.best.iter().map(|byte| u32::from(*byte)).sum()
     }
 
-    /// Scores a page by its coarse codes.
+    /// Scores a page by the coarse codes of all its tokens; searches leave out those that cannot be the best.
     pub fn coarse_score(&self, query: &mut Query, page: usize) -> f32 {
-        self.score(query, page, Depth::Two, Grade::Coarse)
+        self.score(query, page, self.depth.min(Depth::Four), Grade::Coarse)
     }
 
     /// Scores a page by all of its codes.

@@ -67,8 +67,21 @@ impl CurrentCodebooks {
         }
         let sample = sampled_pages(pages, tokens).map(read).collect::<Result<Vec<_>, E>>()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let codebook = Arc::new(train(&sample, late.options.dim(), tokens, depth, now));
+        let codebook = Arc::new(on_own_threads(|| train(&sample, late.options.dim(), tokens, depth, now)));
         *state = State { current: Some(codebook.clone()), retrain: false };
         Ok(codebook)
     }
+}
+
+/// Runs `work`, which is parallel, on threads of its own. Merges run as tasks of a pool: there a thread that waits for part of
+/// the work takes up another task meanwhile, such as a merge that waits for the codebook which is being trained.
+fn on_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let threads = rayon::ThreadPoolBuilder::new().build();
+    std::thread::scope(|scope| {
+        let done = scope.spawn(move || match threads {
+            Ok(threads) => threads.install(work),
+            Err(_) => work(),
+        });
+        done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

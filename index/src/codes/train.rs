@@ -15,6 +15,9 @@ const MOST_SAMPLE_TOKENS: u64 = 1 << 20;
 const TASK_TOKENS: usize = 4096;
 /// The share of the mean squared residual up to which the tokens of a centroid are repetitions of one: blank paper, margins.
 const REPEATED: f64 = 0.09;
+/// Repeated tokens that are told apart, those with the most repetitions: pages have a few backgrounds, and each is compared with
+/// all centroids that hardly vary.
+const MOST_REPEATED: usize = 256;
 
 /// Which of `pages` pages with `tokens` tokens in all to train on: spread evenly, and enough of them.
 pub(super) fn sampled_pages(pages: usize, tokens: u64) -> impl Iterator<Item = usize> {
@@ -108,7 +111,8 @@ fn repetitions(centroids: &[f32], dim: usize, counts: &[u32], spreads: &[f64], n
     for at in order {
         match kept.iter().any(|other| f64::from(distance(at, *other)) < near) {
             true => repeated.push(at),
-            false => kept.push(at),
+            false if kept.len() < MOST_REPEATED => kept.push(at),
+            false => {}
         }
     }
     repeated

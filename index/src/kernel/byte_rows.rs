@@ -95,7 +95,7 @@ pub(crate) fn sums(rows: &[f32], sums: &mut [f32], highest: &mut [f32]) {
 fn to_bytes_by(rows: &[f32], means: &[f32], by: &[f32], bytes: &mut [u8], stride: usize) {
     for (row, bytes) in rows.chunks_exact(means.len()).zip(bytes.chunks_exact_mut(stride)) {
         for (((value, mean), by), byte) in row.iter().zip(means).zip(by).zip(bytes) {
-            *byte = ((value - mean) * by + 0.999).clamp(0.0, 255.0) as i32 as u8;
+            *byte = ((value - mean) * by).ceil().clamp(0.0, 255.0) as i32 as u8;
         }
     }
 }
@@ -138,7 +138,7 @@ mod avx2 {
                     let load = |values: &[f32; 8]| _mm256_loadu_ps(values.as_ptr());
                     (load(value), load(mean), load(by))
                 };
-                let raised = _mm256_add_ps(_mm256_mul_ps(_mm256_sub_ps(value, mean), by), _mm256_set1_ps(0.999));
+                let raised = _mm256_ceil_ps(_mm256_mul_ps(_mm256_sub_ps(value, mean), by));
                 let cut = _mm256_min_ps(_mm256_max_ps(raised, _mm256_setzero_ps()), _mm256_set1_ps(255.0));
                 let whole = _mm256_cvttps_epi32(cut);
                 let pairs = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
@@ -209,7 +209,7 @@ mod tests {
                 let exact = (value - means[column]) * by[column];
                 let byte = f32::from(bytes[row * 32 + column]);
                 prop_assert!(byte == exact.clamp(0.0, 255.0) || byte - exact.clamp(0.0, 255.0) < 1.0);
-                prop_assert!(byte >= exact.min(255.0) - 0.002 && bytes[row * 32 + 24..][..8] == [3; 8]);
+                prop_assert!(byte >= exact.min(255.0) && bytes[row * 32 + 24..][..8] == [3; 8]);
             }
             let (mut sum, mut most) = (vec![0.0; 24], vec![f32::NEG_INFINITY; 24]);
             sums(&rows, &mut sum, &mut most);

@@ -24,9 +24,11 @@ impl Lesson {
         self.points.len()
     }
 
-    /// Adds a page: its cheap score, its dear score.
+    /// Adds a page: its cheap score, its dear score, where both are numbers that something can be learnt from.
     pub fn push(&mut self, cheap: f32, dear: f32) {
-        self.points.push((f64::from(cheap), f64::from(dear)));
+        if cheap.is_finite() && dear.is_finite() {
+            self.points.push((f64::from(cheap), f64::from(dear)));
+        }
     }
 
     /// The prediction from all pages so far.
@@ -103,7 +105,8 @@ fn tail(z: f64) -> f64 {
     if at <= 0.0 {
         return 1.0;
     }
-    let next = at as usize + 1;
+    // Also where it is infinite: the cast saturates.
+    let next = (at as usize).saturating_add(1);
     let Some(after) = TAILS.get(next) else { return 0.0 };
     let before = TAILS[next - 1];
     before + (at - (next - 1) as f64) * (after - before)
@@ -129,6 +132,7 @@ mod tests {
             assert!((normal_tail(z) - tail).abs() < 1e-6 && (super::tail(z) - tail).abs() < 1e-5, "{z}");
         }
         assert!(super::tail(-9.0) == 1.0 && super::tail(9.0) == 0.0);
+        assert!(super::tail(f64::NEG_INFINITY) == 1.0 && super::tail(f64::INFINITY) == 0.0);
     }
 
     #[test]

@@ -28,8 +28,8 @@ const FULL_STEP: usize = 16;
 const LEAST_STEP: usize = 8;
 /// Pages that a prediction from list scores is learnt from: the best by their lists, all that it has to tell apart.
 const LIST_POINTS: usize = 1024;
-/// What f32 arithmetic may add to a bound.
-const ROUNDING: f32 = 1.0 + 1e-4;
+/// What f32 arithmetic, and the query's 15 bits, may add to a bound, relative to what it is of.
+const ROUNDING: f32 = 2e-4;
 /// A chance too small to add up to anything.
 const NO_CHANCE: f64 = 1e-7;
 
@@ -104,9 +104,9 @@ impl<'a> Ladder<'a> {
         knobs: Knobs,
     ) -> Result<Self, Error> {
         let knobs = knobs.sane();
-        let blocks = segments.iter().flat_map(|pages| {
+        let blocks = segments.iter().filter(|pages| pages.len() > 0).flat_map(|pages| {
             let blocks = pages.file.blocks(pages.field).iter().enumerate();
-            blocks.map(move |(at, block)| BlockProbe::new(query, knobs.probes, pages, at, block))
+            blocks.filter_map(move |(at, block)| BlockProbe::new(query, knobs.probes, pages, at, block))
         });
         let probes: Vec<BlockProbe<'a>> = blocks.collect();
         let mut ladder = Self {
@@ -127,6 +127,12 @@ impl<'a> Ladder<'a> {
         };
         for probe in &mut ladder.probes {
             probe.waiting.sort_unstable_by(|one, two| one.0.total_cmp(&two.0).then(two.1.cmp(&one.1)));
+        }
+        // Where no list was looked up nothing is known of any page.
+        for at in 0..ladder.probes.len() {
+            if !ladder.probes[at].is_looked_up() {
+                ladder.score_untouched(at);
+            }
         }
         ladder.score_direct()?;
         Ok(ladder)
@@ -246,17 +252,21 @@ impl<'a> Ladder<'a> {
             }
         }
         if left > 0 {
-            for (at, probe) in self.probes.iter_mut().enumerate() {
-                for page in probe.take_untouched() {
-                    let score = probe.centroid_score(page);
-                    self.by_centroids.push(CentroidPage { score, probe: at as u32, page });
-                    self.work.centroid_pages += 1;
-                }
-            }
+            (0..self.probes.len()).for_each(|at| self.score_untouched(at));
         }
         let place = |page: &CentroidPage| Reverse((page.probe, page.page));
         self.by_centroids
             .sort_unstable_by(|one, two| one.score.total_cmp(&two.score).then(place(one).cmp(&place(two))));
+    }
+
+    /// Scores all pages of a block that no list named by their centroids.
+    fn score_untouched(&mut self, at: usize) {
+        let probe = &mut self.probes[at];
+        for page in probe.take_untouched() {
+            let score = probe.centroid_score(page);
+            self.by_centroids.push(CentroidPage { score, probe: at as u32, page });
+            self.work.centroid_pages += 1;
+        }
     }
 
     /// Scores the next `count` pages by coarse codes.
@@ -301,8 +311,12 @@ impl<'a> Ladder<'a> {
         let mut bound = f32::NEG_INFINITY;
         let lengths = self.query.lengths;
         let probe_bound = |probe: &BlockProbe<'_>, score: f32, radius: f32| {
-            let calibration = probe.block.codebook.calibration;
-            calibration.correct(score + lengths * radius * ROUNDING, lengths)
+            let bound = score + lengths * (radius + ROUNDING * (1.0 + radius));
+            // A copy in f16 is scored as it is.
+            match probe.pages.table.keeps_f16 {
+                true => bound,
+                false => probe.block.codebook.calibration.correct(bound, lengths),
+            }
         };
         for page in &self.by_codes {
             let entry = &page.pages.table.pages[page.place as usize];
@@ -311,7 +325,7 @@ impl<'a> Ladder<'a> {
                 Some((probe, score)) => probe_bound(&self.probes[probe as usize], score, radius),
                 None => {
                     let left_out = lengths * entry.coarse_error.to_f32() + self.query.lanes.coarse_error() * radius;
-                    page.score + left_out * ROUNDING
+                    page.score + left_out + lengths * ROUNDING * (1.0 + radius)
                 }
             });
         }

@@ -135,7 +135,8 @@ impl LateInteractionQuery {
         }
         let eligible: usize = segments.iter().map(EligiblePages::len).sum();
         let exact = SearchReport { expected_recall: 1.0, precision, ..SearchReport::default() };
-        if self.k == 0 {
+        let k = self.k.min(eligible);
+        if k == 0 {
             return Ok(exact);
         }
         let mut query = PreparedQuery::new(self.question.vectors());
@@ -143,11 +144,11 @@ impl LateInteractionQuery {
             pages.file.blocks(field).iter().for_each(|block| query.prepare(block));
         }
         let (hits, proven, expected_recall, mut work) = match self.effort.loss() {
-            Some(loss) if options.precision() != Precision::F16 && eligible > FEW_PAGES.max(2 * self.k) => {
-                let climbed = Ladder::new(&query, &segments, self.k, loss, self.knobs)?.climb()?;
+            Some(loss) if options.precision() != Precision::F16 && eligible > FEW_PAGES.max(2 * k) => {
+                let climbed = Ladder::new(&query, &segments, k, loss, self.knobs)?.climb()?;
                 let proven = climbed.hits.iter().take_while(|hit| hit.score > climbed.bound).count();
-                let missing = climbed.missing.min((self.k - proven) as f64);
-                (climbed.hits, proven, 1.0 - missing / self.k as f64, climbed.work)
+                let missing = climbed.missing.min((k - proven) as f64);
+                (climbed.hits, proven, 1.0 - missing / k as f64, climbed.work)
             }
             _ => {
                 let (hits, work) = scan::top_k(&query, &segments, self.k, threads)?;

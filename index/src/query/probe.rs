@@ -82,7 +82,7 @@ impl ByteRows {
         // Lanes without a token have a scale of 0, and so have their bytes.
         let by: Vec<f32> = lanes.scales().iter().map(|scale| scale / step).collect();
         let mut bytes = vec![0u8; (rows.len() / width) * stride];
-        // A page's true best is never above its bytes, which are rounded up.
+        // Rounded up: a page's best is above its bytes by no more than f32 arithmetic is off.
         to_bytes(rows, &means, &by, &mut bytes, stride);
         let base = (0..tokens).map(|lane| means[lane] * lanes.scales()[lane]).sum();
         Self { stride, bytes, base, step }
@@ -116,16 +116,20 @@ impl ByteRows {
 }
 
 impl<'a> BlockProbe<'a> {
-    /// Looks up about `probes` centroids per square root of all for each query token.
+    /// Looks up about `probes` centroids per square root of all for each query token, unless so few pages are eligible that all
+    /// can be scored by their centroids; `None` where none is.
     pub fn new(
         query: &PreparedQuery<'_>,
         probes: f32,
         pages: &'a EligiblePages<'a>,
         at: usize,
         block: &'a Block,
-    ) -> Self {
+    ) -> Option<Self> {
         let eligible = pages.in_block(at);
         let count = eligible.as_ref().map_or(block.pages.len(), |eligible| eligible.len() as usize);
+        if count == 0 {
+            return None;
+        }
         let rows = ByteRows::new(&query.lanes, query.rows(block));
         let mut probe = Self {
             pages,
@@ -145,7 +149,12 @@ impl<'a> BlockProbe<'a> {
             let probes = (probes * (block.codebook.len() as f32).sqrt()).ceil().max(1.0);
             probe.look_up(query.lanes.tokens(), probes as usize);
         }
-        probe
+        Some(probe)
+    }
+
+    /// Whether lists were looked up, so that they say something of the pages that they do not name.
+    pub fn is_looked_up(&self) -> bool {
+        !self.scores.is_empty()
     }
 
     fn look_up(&mut self, tokens: usize, probes: usize) {
@@ -214,12 +223,23 @@ impl<'a> BlockProbe<'a> {
             }
             start = end;
         }
+        if self.runs.is_empty() {
+            // No centroid is above the mean of any query token: there is nothing to choose by.
+            let mut start = 0;
+            self.runs.extend(self.block.groups(page as usize).map(|group| {
+                let tokens = start..start + usize::from(group.more) + 1;
+                start = tokens.end;
+                Run { centroid: group.centroid, tokens }
+            }));
+        }
         &self.runs
     }
 
     /// The eligible pages that no list named, which from now on count as touched.
     pub fn take_untouched(&mut self) -> Vec<u32> {
-        self.untouched = 0;
+        if std::mem::take(&mut self.untouched) == 0 {
+            return Vec::new();
+        }
         let unseen = |page: &u32| self.scores.get(*page as usize).is_none_or(|list| list.seen == 0);
         match &self.eligible {
             Some(eligible) => eligible.iter().filter(unseen).collect(),

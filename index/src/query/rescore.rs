@@ -24,13 +24,13 @@ use crate::{Error, QueryVectors};
 /// documents among the rescored pages, where [`Last`](Self::Last) keeps them behind.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub enum Fallback {
-    /// It comes after all rescored hits, in the order of the first pass, and gets the lowest MaxSim among them (0 where
+    /// It comes after all rescored hits, by falling first-pass score, and gets the lowest MaxSim among them (0 where
     /// there is none).
     #[default]
     Last,
     /// It keeps its first-pass score. Made for first passes on the scale of MaxSim: behind BM25 it may come before any page.
     FirstPass,
-    /// It gets this score, and those that have it in common keep the order of the first pass.
+    /// It gets this score, and those that have it in common come by falling first-pass score.
     Score(f32),
     /// It is left out.
     Drop,
@@ -56,7 +56,7 @@ impl From<RescoredHit> for (Score, DocAddress) {
 }
 
 impl RescoredHit {
-    /// The better hit first: higher score, then MaxSim before fallback, then the first pass's order among fallbacks, then
+    /// The better hit first: higher score, then MaxSim before fallback, then the first pass's score among fallbacks, then
     /// lower address. NaN counts as the lowest score.
     fn rank(&self, other: &Self) -> Ordering {
         let falling = |one: f32, other: f32| other.max(f32::NEG_INFINITY).total_cmp(&one.max(f32::NEG_INFINITY));

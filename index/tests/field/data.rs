@@ -72,8 +72,17 @@ impl Corpus {
 
     /// A query for one of the pages: tokens near those of it that are not blank.
     pub fn query(&self, seed: u64) -> MultiVector {
+        self.asked(seed, seed * 7919 % self.shape.pages)
+    }
+
+    /// A query for one page.
+    pub fn query_of(&self, number: u64) -> MultiVector {
+        self.asked(number, number)
+    }
+
+    fn asked(&self, seed: u64, number: u64) -> MultiVector {
         let mut random = Random::new(seed + 5_000_000_000);
-        let (values, written) = self.tokens(seed * 7919 % self.shape.pages);
+        let (values, written) = self.tokens(number);
         let token = |random: &mut Random| {
             let token = written[random.below(written.len() as u64) as usize];
             let near = &values[token * self.shape.dim..][..self.shape.dim];

@@ -1,6 +1,6 @@
 //! What a search says of its own answer: hits that are called proven are the best, and the expected recall is the recall.
 
-use colqwen_index_field::{Effort, Precision};
+use colqwen_index_field::{Effort, LateInteractionOptions, MultiVector, Precision};
 
 use crate::data::{Corpus, Shape};
 use crate::shelf::{Answer, Shelf};
@@ -74,6 +74,60 @@ fn queries_that_one_page_answers_best() {
         let proven = check("a page's own tokens", shape, precision);
         assert!(proven > 0, "nothing was proven, so nothing was checked");
     }
+}
+
+/// What `check` asserts of one index, and the recall at each effort.
+fn check_shelf(name: &str, shelf: &Shelf, queries: &[MultiVector]) {
+    for effort in EFFORTS.into_iter().chain([Effort::Share(1.0)]) {
+        let mut recall = 0.0;
+        for query in queries {
+            let (answer, exact) = (shelf.search(query, K, effort), shelf.search(query, K, Effort::Exact));
+            let certain = answer.report.proven;
+            assert_eq!(answer.report.hits[..certain], exact.report.hits[..certain], "{name} {effort:?}");
+            recall += answer.recall(&exact) / queries.len() as f64;
+        }
+        println!("{name} {effort:?}: recall {recall:.4}");
+        assert!(recall > 0.9, "{name} {effort:?}: recall {recall}");
+    }
+}
+
+#[test]
+fn a_small_segment_with_a_codebook_beside_a_large_one() {
+    let corpus = Corpus::new(Shape { pages: 1900, tokens: 40..=60, ..Shape::default() });
+    for precision in [Precision::Bits8, Precision::Bits4] {
+        let options = LateInteractionOptions::new(corpus.shape.dim).with_precision(precision);
+        let mut shelf = Shelf::new(options.with_f16_kept(precision == Precision::Bits4));
+        shelf.add(corpus.pages(0..1500));
+        shelf.add(corpus.pages(1500..1900));
+        let segments = shelf.handle.segments(&shelf.reader.searcher()).unwrap();
+        let blocks: Vec<u64> = segments.iter().map(|segment| segment.fields[0].codebooks[0].pages).collect();
+        assert!(blocks.contains(&1500) && blocks.contains(&400), "{blocks:?}");
+        // Tokens of pages of the small segment.
+        let queries: Vec<MultiVector> = (1500..1900).step_by(10).map(|number| corpus.query_of(number)).collect();
+        check_shelf(&format!("400 pages beside 1500, {precision:?}"), &shelf, &queries);
+        // A filter that leaves pages of one segment alone.
+        let few = shelf.query(&queries[0], K, Effort::default()).filter(shelf.number(1777));
+        assert_eq!(shelf.ask(&few).numbers, [1777]);
+    }
+}
+
+#[test]
+fn pages_that_no_query_token_resembles() {
+    let shape = Shape { pages: 900, tokens: 20..=40, blank: 0.97, query_tokens: 1, ..Shape::default() };
+    let corpus = Corpus::new(shape);
+    let queries: Vec<MultiVector> = (0..60).map(|seed| corpus.query(seed)).collect();
+    check_shelf("almost only blank paper", &Shelf::of(&corpus, Precision::Bits8), &queries);
+}
+
+#[test]
+fn as_many_hits_as_there_are_numbers() {
+    let corpus = Corpus::new(Shape { pages: 600, ..clusters() });
+    let shelf = Shelf::of(&corpus, Precision::Bits4);
+    let answer = shelf.search(&corpus.query(1), usize::MAX, Effort::default());
+    let distinct: std::collections::HashSet<u64> = answer.numbers.iter().copied().collect();
+    assert_eq!(distinct.len() as u64, corpus.shape.pages);
+    let few = shelf.search(&corpus.query(1), 20, Effort::LOW).numbers;
+    assert_eq!(few.iter().collect::<std::collections::HashSet<_>>().len(), 20);
 }
 
 #[test]

@@ -119,6 +119,11 @@ impl Shelf {
         TermQuery::new(Term::from_field_u64(self.part, part), IndexRecordOption::Basic)
     }
 
+    /// One page.
+    pub fn number(&self, number: u64) -> TermQuery {
+        TermQuery::new(Term::from_field_u64(self.number, number), IndexRecordOption::Basic)
+    }
+
     pub fn ask(&self, query: &LateInteractionQuery) -> Answer {
         let searcher = self.reader.searcher();
         let report = query.report(&searcher).unwrap();
