@@ -49,7 +49,7 @@ pub struct Arguments {
     filter: Option<String>,
     /// How much work goes into a search: low (0.2), default (0.5), high (0.8), 1.0 (every candidate), exact (every page).
     ///
-    /// An effort is how many of the true hits may be lost: about a tenth at low, 2 in 100 at default, 1 in 400 at high.
+    /// An effort is how many of the true hits a search may expect to lose: 1 in 12 at low, 1 in 100 at default, 1 in 800 at high.
     #[arg(long, value_name = "E", default_value = "default")]
     effort: Effort,
     /// The model to encode the question with: a folder, a hub id, or `builtin` [default: the one the index records].

@@ -26,7 +26,7 @@ pub(crate) use record::{CodedRecord, DirectRecord};
 /// An estimate, not yet a measured choice.
 pub(crate) const CODEBOOK_TOKENS: u64 = 16_384;
 
-/// The same in 4 bits, where pages are never coded anew and the first codebook has to serve for good
+/// The same in 4 bits, where pages are never coded anew and keep their first codebook for good
 /// (index/tests/field/commits.rs shows what a smaller one loses).
 pub(crate) const FOUR_BIT_CODEBOOK_TOKENS: u64 = 32_768;
 

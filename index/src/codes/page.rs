@@ -43,7 +43,8 @@ pub(crate) struct CodedPage {
     pub groups: Vec<Group>,
     /// The longest residual, or vector without a codebook, as it is scored in full: by the codes, or by the f16 copy.
     pub radius: f32,
-    /// The largest distance between what a token's first plane stands for and what is scored in full.
+    /// The largest distance between what a token's first plane stands for and what is scored in full. Kept for the format:
+    /// searches bound coded pages by their centroids.
     pub coarse_error: f32,
 }
 

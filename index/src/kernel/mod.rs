@@ -1,14 +1,15 @@
 //! The arithmetic of MaxSim, compiled per instruction set and chosen at run time.
 //!
 //! [`MaxSim`] scores f16 pages in f32. [`QueryLanes`] scores quantized tokens in int8: [`levels`] turns stored bit planes
-//! into level bytes, [`lanes`] holds the query and the entry points, `tile` the one loop of all vector machines,
-//! and `avx2`, `vnni`, `neon` and `neon_dot` what each instruction set brings to it. `portable` serves all other machines.
+//! into level bytes (`planes_avx2`, `planes_vbmi`), [`lanes`] holds the query and the entry points, `tile` the one loop of all
+//! vector machines, `sink` what becomes of its scores, and `amx`, `vnni_wide`, `vnni`, `avx2`, `neon` and `neon_dot` what each
+//! instruction set brings to it (`ymm` and `zmm` are registers). `portable` serves all other machines.
 //! All are equal in every bit: integer sums are exact, and what follows are the same f32 operations in the same order.
 //! [`byte_rows`] takes the best of centroid scores, [`machines`] lists what this machine has, and [`bench`] and `peak`
 //! measure it.
 //!
-//! This folder is the only place with `unsafe`: calling code compiled for instructions whose presence was just checked,
-//! and viewing bytes as f16.
+//! This folder is the only place with `unsafe`: calling code compiled for instructions whose presence was just checked, reading
+//! through pointers whose ranges were, AMX in assembly with the system call that Linux wants for it, and viewing bytes as f16.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

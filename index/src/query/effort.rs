@@ -9,8 +9,8 @@ use std::str::FromStr;
 /// nor its structure: where estimates say little, more pages are scored, at worst all of them.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Effort {
-    /// From 0 to 1: `low` is 0.2, `default` 0.5 (aims at 0.98 of the exact hits), `high` 0.8, and 1 scores every page that
-    /// the inverted lists give.
+    /// From 0 to 1: `low` is 0.2, `default` 0.5 (aims at 0.98 of the exact hits or more), `high` 0.8, and 1 looks at every
+    /// page that the inverted lists give.
     Share(f32),
     /// Every live page that passes the filter, at the highest precision stored.
     Exact,

@@ -30,8 +30,8 @@ impl Knobs {
     /// With values that make no sense replaced.
     pub(super) fn sane(self) -> Self {
         let sane = |value: f32| if value.is_finite() { value.max(0.0) } else { 0.0 };
-        let sum: f32 = self.loss_shares.into_iter().map(sane).sum();
-        let share = |value: f32| if sum > 0.0 { sane(value) / sum } else { 1.0 / 3.0 };
+        let sum: f64 = self.loss_shares.into_iter().map(|value| f64::from(sane(value))).sum();
+        let share = |value: f32| if sum > 0.0 { (f64::from(sane(value)) / sum) as f32 } else { 1.0 / 3.0 };
         Self { probes: sane(self.probes), reach: sane(self.reach), loss_shares: self.loss_shares.map(share) }
     }
 }

@@ -189,6 +189,7 @@ impl fmt::Debug for LateInteractionQuery {
             .field("query_tokens", &self.question.vectors().tokens())
             .field("k", &self.k)
             .field("effort", &self.effort)
+            .field("knobs", &self.knobs)
             .field("filter", &self.filter)
             .finish()
     }

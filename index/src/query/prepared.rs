@@ -111,7 +111,7 @@ impl<'q> PageScorer<'q> {
         self.coded(page, vectors, depth, Grade::Refined)
     }
 
-    /// An estimate of the MaxSim: by the first planes, and by the tokens of some runs only, repeated ones once. Also how many
+    /// An estimate of the MaxSim: by the first two planes at most, and by the tokens of some runs only, repeated ones once. Also how many
     /// tokens that were.
     pub fn coarse(&mut self, page: &PagePlace<'_>, block: &Block, runs: &[Run]) -> Result<(f32, usize), Error> {
         let entry = &page.table.pages[page.place];

@@ -31,7 +31,7 @@ pub struct SearchWork {
     pub coarse_pages: u64,
     /// Pages scored in full.
     pub full_pages: u64,
-    /// Tokens of the pages scored by coarse codes and in full.
+    /// Tokens scored by coarse codes, of which a page's unlikely and repeated ones are left out, and in full.
     pub tokens: u64,
 }
 
