@@ -129,7 +129,8 @@ impl LateInteraction {
     }
 
     /// A reader whose searchers have their vector files open before anybody searches them, so that merges never take a
-    /// file from under a query.
+    /// file from under a query. Keep the reader as long as you use its searchers: without it their files are closed, and
+    /// [`Error::SegmentGone`] is what a searcher gets whose segment was merged since.
     ///
     /// # Errors
     /// Tantivy cannot open a segment.

@@ -231,26 +231,26 @@ impl Load {
         let mut seen = Seen::default();
         let mut made = HashMap::new();
         let own = self.handle.reader(&self.index).unwrap();
-        let mut before: Option<Snapshot> = None;
+        let mut before: Option<(Snapshot, IndexReader)> = None;
         let mut seed = number * 1_000_000;
         while Instant::now() < self.end {
             // One reader that all threads reload at will, one that belongs to this thread, and a new one now and then.
-            let searcher = match seed % 8 {
-                0 => self.handle.reader(&self.index).unwrap().searcher(),
+            let reader = match seed % 8 {
+                0 => self.handle.reader(&self.index).unwrap(),
                 part => {
                     let reader = if part % 2 == 0 { shared } else { &own };
                     self.handle.reload(reader).unwrap();
-                    reader.searcher()
+                    reader.clone()
                 }
             };
-            let snapshot = self.snapshot(searcher, &mut made, &mut seen);
+            let snapshot = self.snapshot(reader.searcher(), &mut made, &mut seen);
             self.check(&snapshot, seed, &mut seen);
-            // What an older searcher stands on may have been merged away and collected.
-            if let Some(before) = &before {
+            // What an older searcher stands on may have been merged away and collected; its reader, which holds it, is kept.
+            if let Some((before, _)) = &before {
                 self.check(before, seed, &mut seen);
             }
             if seed.is_multiple_of(3) {
-                before = Some(snapshot);
+                before = Some((snapshot, reader));
             }
             seed += 1;
         }
