@@ -195,8 +195,9 @@ pub enum Error {
     },
     /// A segment file that a merge has removed.
     #[error(
-        "{path:?} is gone: a merge replaced its segment after this searcher was made, and nobody holds the file; make the \
-         reader with `LateInteraction::reader`, which opens files early, keep it as long as its searchers, and take a new one"
+        "{path:?} is gone: a merge replaced its segment after this searcher was made, and nobody holds the file; call `reload` \
+         on the reader and take a new searcher, or make the reader with `LateInteraction::reader`, which opens files early, \
+         and keep it as long as its searchers"
     )]
     SegmentGone {
         /// The file.
