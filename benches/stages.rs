@@ -17,7 +17,7 @@ use std::time::Duration;
 use collection::{Collection, Shape};
 use colqwen_index::field::{Effort, Precision};
 use colqwen_index_field::codes_bench::Pages;
-use colqwen_index_field::kernel_bench::{Case, Kernel, machines};
+use colqwen_index_field::kernel_bench::{Case, Kernel, decoders, machines};
 use cpu_time::ProcessTime;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, SamplingMode, Throughput};
@@ -80,8 +80,11 @@ fn kernels(criterion: &mut Criterion<CpuTime>) {
         }
     }
     group.bench_function("MaxSim of f16", |bencher| bencher.iter(|| case.max_sim()));
+    let decoders = decoders();
     for bits in [2, 4, 8] {
-        group.bench_function(format!("levels of {bits} bits"), |bencher| bencher.iter(|| case.decode(bits, false)));
+        group.bench_function(format!("levels of {bits} bits"), |bencher| {
+            bencher.iter(|| case.decode(bits, &decoders[0]))
+        });
     }
     group.finish();
 }
