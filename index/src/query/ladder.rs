@@ -159,8 +159,7 @@ impl<'a> Ladder<'a> {
         self.score_centroids(CENTROID_STEP.max(4 * self.k));
         self.score_coarse(COARSE_START.max(4 * self.k))?;
         self.score_full(self.k.max(LEAST_STEP))?;
-        let everything = self.budget <= 0.0;
-        if everything {
+        if self.budget <= 0.0 {
             // What less effort looks at comes first, so that more never looks at less.
             self.budget = self.k as f64 * Effort::HIGH.loss().unwrap_or_default();
             self.climb_to_budget()?;

@@ -163,7 +163,7 @@ impl<'a> BlockProbe<'a> {
         let mut probed: Vec<Vec<(u8, u16)>> = vec![Vec::new(); tokens];
         reaching(self.rows.bytes.chunks_exact(self.rows.stride), &thresholds, &mut self.masks);
         for (centroid, masks) in self.masks.chunks_exact(steps).enumerate() {
-            for token in columns(masks).take_while(|column| *column < tokens) {
+            for token in columns(masks) {
                 probed[token].push((self.rows.bytes[centroid * self.rows.stride + token], centroid as u16));
             }
         }
@@ -214,23 +214,16 @@ impl<'a> BlockProbe<'a> {
         // Columns without a query token.
         self.best[query.token_lengths.len()..].fill(u8::MAX);
         reaching(centroids.iter().map(|centroid| table.row(*centroid)), &self.best, &mut self.masks);
+        // Where no centroid is above the mean of any query token there is nothing to choose by.
+        let all = self.masks.iter().all(|mask| *mask == 0);
         self.runs.clear();
         let (mut start, steps) = (0, self.rows.stride / ROW_STEP);
         for (group, masks) in self.block.groups(page as usize).zip(self.masks.chunks_exact(steps)) {
             let end = start + usize::from(group.more) + 1;
-            if masks.iter().any(|mask| *mask != 0) {
+            if all || masks.iter().any(|mask| *mask != 0) {
                 self.runs.push(Run { centroid: group.centroid, tokens: start..end });
             }
             start = end;
-        }
-        if self.runs.is_empty() {
-            // No centroid is above the mean of any query token: there is nothing to choose by.
-            let mut start = 0;
-            self.runs.extend(self.block.groups(page as usize).map(|group| {
-                let tokens = start..start + usize::from(group.more) + 1;
-                start = tokens.end;
-                Run { centroid: group.centroid, tokens }
-            }));
         }
         &self.runs
     }
