@@ -93,7 +93,7 @@ where
     }
     if names {
         let mut labels = chart.configure_series_labels();
-        labels.position(SeriesLabelPosition::UpperLeft).label_font(TEXT).background_style(WHITE);
+        labels.position(SeriesLabelPosition::UpperLeft).label_font(TEXT).background_style(WHITE.mix(0.8));
         labels.border_style(BLACK.mix(0.2)).draw()?;
     }
     Ok(())
