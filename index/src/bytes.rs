@@ -1,6 +1,7 @@
 //! Reading little-endian values from bytes that may be damaged.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 /// The bytes end too early or say what cannot be; the caller knows which file or value they belong to.
 #[derive(Debug)]
@@ -9,6 +10,18 @@ pub(crate) struct Malformed;
 /// The values of little-endian f16.
 pub(crate) fn halves(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
     bytes.as_chunks().0.iter().map(|pair| f16::from_le_bytes(*pair).to_f32())
+}
+
+/// As [`halves`], into `values`: several at once on machines that can.
+pub(crate) fn read_halves(bytes: &[u8], values: &mut Vec<f32>) {
+    const BLOCK: usize = 64;
+    let pairs = bytes.as_chunks().0;
+    values.resize(pairs.len(), 0.0);
+    let mut block = [f16::ZERO; BLOCK];
+    for (pairs, values) in pairs.chunks(BLOCK).zip(values.chunks_mut(BLOCK)) {
+        block.iter_mut().zip(pairs).for_each(|(half, pair)| *half = f16::from_le_bytes(*pair));
+        block[..values.len()].convert_to_f32_slice(values);
+    }
 }
 
 /// Appends values as little-endian f16.

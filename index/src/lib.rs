@@ -65,6 +65,7 @@ mod merge;
 mod options;
 mod plugin;
 mod query;
+mod rounding;
 mod rows;
 mod segment;
 mod spool;

@@ -8,6 +8,7 @@ use super::Calibration;
 use crate::bytes::{ByteReader, Malformed};
 use crate::kernel::levels::{ZERO_LEVEL, level_width};
 use crate::kernel::{Grade, Lines, QueryLanes, lanes};
+use crate::rounding::{rounded, whole};
 use crate::vectors::largest;
 
 /// The most centroids: ids are u16.
@@ -43,9 +44,9 @@ impl Codebook {
         let mut levels = Vec::with_capacity(centroids.len() / dim * width);
         for centroid in centroids.chunks_exact(dim) {
             let largest = largest(centroid);
-            let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            let scale = if largest >= 127.0 * f32::MIN_POSITIVE { largest / 127.0 } else { 1.0 };
             scales.push(scale);
-            levels.extend(centroid.iter().map(|value| ((value / scale).round() + f32::from(ZERO_LEVEL)) as u8));
+            levels.extend(centroid.iter().map(|value| whole(rounded(value / scale) + f32::from(ZERO_LEVEL)) as u8));
             levels.resize(scales.len() * width, ZERO_LEVEL);
         }
         Self {

@@ -5,6 +5,7 @@ use half::f16;
 use super::CodedPage;
 use crate::bytes::put_halves;
 use crate::kernel::levels::{ZERO_LEVEL, level_width};
+use crate::rounding::{rounded, whole};
 use crate::vectors::{largest, length};
 
 /// Encodes `vectors`, `tokens x dim`, as [`DirectRecord`](super::DirectRecord) reads them; the f16 copy follows where it is
@@ -22,8 +23,8 @@ pub(crate) fn encode_direct(vectors: &[f32], dim: usize, keeps_f16: bool) -> Cod
     record.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
     for (token, scale) in vectors.chunks_exact(dim).zip(scales) {
         let by = if scale.to_f32() > 0.0 { 1.0 / scale.to_f32() } else { 0.0 };
-        let level = |value: &f32| (value * by).round().clamp(-127.0, 127.0) + f32::from(ZERO_LEVEL);
-        record.extend(token.iter().map(|value| level(value) as u8));
+        let level = |value: &f32| rounded(value * by).clamp(-127.0, 127.0) + f32::from(ZERO_LEVEL);
+        record.extend(token.iter().map(|value| whole(level(value)) as u8));
         record.resize(record.len() + level_width(dim) - dim, ZERO_LEVEL);
     }
     // What rounding to levels changes in any token, at most.

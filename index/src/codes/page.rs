@@ -7,7 +7,8 @@ use super::record::{CodedRecord, pack_order};
 use crate::bytes::put_halves;
 use crate::kernel::Depth;
 use crate::kernel::levels::{LARGEST, QUARTERS, SPANS, STARTS, level_width, magnitude};
-use crate::vectors::{largest, length};
+use crate::rounding::{rounded, whole};
+use crate::vectors::largest;
 
 /// Fits the scale to the codes and the codes to the scale; more rounds change the error by less than a hundredth.
 const SCALE_ROUNDS: usize = 2;
@@ -98,16 +99,18 @@ impl<'a> PageEncoder<'a> {
                 let by = codes.scale.to_f32() / self.depth.unit();
                 residual.iter_mut().zip(&codes.codes).for_each(|(value, code)| *value = by * self.depth.level(*code));
             }
-            radius = radius.max(length(&residual));
-            coarse_error = coarse_error.max(first_plane_error(&residual, &codes));
-            for (value, code) in codes.codes.iter().enumerate() {
-                let (p, i) = (value / part, value % part);
-                first[at * part + i] |= (code >> 6) << (2 * p);
+            let (length, error) = length_and_coarse_error(&residual, &codes);
+            (radius, coarse_error) = (radius.max(length), coarse_error.max(error));
+            for (p, codes) in codes.codes.chunks(part).enumerate() {
+                let put = |plane: &mut [u8], shift: usize, mask: u8, place: usize| {
+                    plane.iter_mut().zip(codes).for_each(|(byte, code)| *byte |= (code >> shift & mask) << place);
+                };
+                put(&mut first[at * part..], 6, 3, 2 * p);
                 if self.depth != Depth::Two {
-                    second[at * part + i] |= ((code >> 4) & 3) << (2 * p);
+                    put(&mut second[at * part..], 4, 3, 2 * p);
                 }
                 if self.depth == Depth::Eight {
-                    third[at * 2 * part + value % (2 * part)] |= (code & 15) << (4 * (value / (2 * part)));
+                    put(&mut third[at * 2 * part + p % 2 * part..], 0, 15, p / 2 * 4);
                 }
             }
         }
@@ -144,8 +147,8 @@ impl<'a> PageEncoder<'a> {
     fn code(&self, value: f32) -> u8 {
         let sign = if value < 0.0 { 0 } else { 0x80 };
         if self.depth == Depth::Eight {
-            let magnitude = (value.abs() * Depth::Eight.unit()).round().min(f32::from(LARGEST));
-            return sign | STEPS[magnitude as usize];
+            let magnitude = rounded(value.abs() * Depth::Eight.unit()).min(f32::from(LARGEST));
+            return sign | STEPS[whole(magnitude) as usize];
         }
         let quarter = QUARTERS.iter().map(|start| u8::from(value.abs() >= *start)).sum::<u8>();
         sign | quarter << 4
@@ -188,10 +191,14 @@ fn fitted_scale(residual: &[f32], codes: &[u8], depth: Depth) -> Option<f32> {
     (dot > 0.0).then(|| dot / square * depth.unit())
 }
 
-fn first_plane_error(residual: &[f32], token: &TokenCodes) -> f32 {
+/// The length of the residual, and its distance from what the first plane stands for.
+fn length_and_coarse_error(residual: &[f32], token: &TokenCodes) -> (f32, f32) {
     let scale = token.scale.to_f32() / Depth::Two.unit();
-    let error = |(value, code): (&f32, &u8)| (value - scale * Depth::Two.level(*code)).powi(2);
-    residual.iter().zip(&token.codes).map(error).sum::<f32>().sqrt()
+    // Both sums in one pass: each addition waits for the one before.
+    let (square, error) = residual.iter().zip(&token.codes).fold((0.0f32, 0.0f32), |(square, error), (value, code)| {
+        (square + value * value, error + (value - scale * Depth::Two.level(*code)).powi(2))
+    });
+    (square.sqrt(), error.sqrt())
 }
 
 impl CodedPage {

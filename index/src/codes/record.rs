@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Codebook, Group};
-use crate::bytes::halves;
+use crate::bytes::{halves, read_halves};
 use crate::kernel::levels::{ZERO_LEVEL, decode_levels, level_width};
 use crate::kernel::{Depth, Lines, Planes};
 
@@ -62,8 +62,8 @@ impl<'a> CodedRecord<'a> {
     /// What one level of each token is worth.
     pub fn scales(&self, scales: &mut Vec<f32>) {
         let unit = 1.0 / self.depth.unit();
-        scales.clear();
-        scales.extend(halves(self.scales).map(|scale| scale * unit));
+        read_halves(self.scales, scales);
+        scales.iter_mut().for_each(|scale| *scale *= unit);
     }
 
     /// Whether the tokens of one centroid are repetitions of it: no scale exceeds `most`.
@@ -144,8 +144,7 @@ impl<'a> DirectRecord<'a> {
 
     /// What one level of each token is worth.
     pub fn scales(&self, scales: &mut Vec<f32>) {
-        scales.clear();
-        scales.extend(halves(self.scales));
+        read_halves(self.scales, scales);
     }
 
     /// What the codes stand for, `tokens x dim`.

@@ -7,6 +7,7 @@
 use super::levels::{ZERO_LEVEL, level_width};
 use super::lines::Lines;
 use super::machines;
+use crate::rounding::{rounded, whole};
 use crate::vectors::largest;
 
 /// The steps of the second int8 within one of the first.
@@ -87,26 +88,21 @@ impl QueryLanes {
     }
 
     fn set(&mut self, lane: usize, token: &[f32]) {
-        let (together, stride) = (self.layout.step, self.lanes * self.layout.step);
         let largest = largest(token);
-        let step = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        let step = if largest >= 127.0 * f32::MIN_POSITIVE { largest / 127.0 } else { 1.0 };
         self.scales[lane] = step;
         self.inverse_scales[lane] = 1.0 / step;
-        let mut error = 0.0;
-        for (at, value) in token.iter().enumerate() {
-            let exact = value / step;
-            let coarse = exact.round().clamp(-127.0, 127.0);
-            let place = at / together * stride + lane * together + at % together;
-            self.coarse.values_mut()[place] = coarse as i8;
-            self.coarse_zero[lane] += i32::from(ZERO_LEVEL) * coarse as i32;
-            if let Some(place) = self.fine.values_mut().get_mut(place) {
-                let fine = ((exact - coarse) * FINE_STEPS).round().clamp(-64.0, 64.0);
-                *place = fine as i8;
-                self.fine_zero[lane] += i32::from(ZERO_LEVEL) * fine as i32;
-            }
-            error += ((exact - coarse) * step).powi(2);
+        let exact: Vec<f32> = token.iter().map(|value| value / step).collect();
+        let coarse: Vec<f32> = exact.iter().map(|exact| rounded(*exact).clamp(-127.0, 127.0)).collect();
+        let place = Place { lane, lanes: self.lanes, step: self.layout.step };
+        self.coarse_zero[lane] = place.put(&coarse, self.coarse.values_mut());
+        // What is left of the first values.
+        let rest: Vec<f32> = exact.iter().zip(&coarse).map(|(exact, coarse)| exact - coarse).collect();
+        if !self.fine.values().is_empty() {
+            let fine: Vec<f32> = rest.iter().map(|rest| rounded(rest * FINE_STEPS).clamp(-64.0, 64.0)).collect();
+            self.fine_zero[lane] = place.put(&fine, self.fine.values_mut());
         }
-        self.coarse_error += error.sqrt();
+        self.coarse_error += rest.iter().map(|rest| (rest * step).powi(2)).sum::<f32>().sqrt();
     }
 
     /// Query tokens.
@@ -158,6 +154,24 @@ impl QueryLanes {
             fine_zero: &self.fine_zero,
             stride: self.lanes * self.layout.step,
         }
+    }
+}
+
+/// Where the values of a lane stand.
+#[derive(Clone, Copy)]
+struct Place {
+    lane: usize,
+    lanes: usize,
+    step: usize,
+}
+
+impl Place {
+    /// Puts whole numbers within i8 there; returns what they add to the products with levels by these not being signed.
+    fn put(self, values: &[f32], part: &mut [i8]) -> i32 {
+        for (values, to) in values.chunks(self.step).zip(part.chunks_exact_mut(self.lanes * self.step)) {
+            values.iter().zip(&mut to[self.lane * self.step..]).for_each(|(value, to)| *to = whole(*value) as i8);
+        }
+        values.iter().map(|value| whole(*value)).sum::<i32>() * i32::from(ZERO_LEVEL)
     }
 }
 

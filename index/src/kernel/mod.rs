@@ -5,8 +5,8 @@
 //! vector machines, `sink` what becomes of its scores, and `amx`, `vnni_wide`, `vnni`, `avx2`, `neon` and `neon_dot` what each
 //! instruction set brings to it (`ymm` and `zmm` are registers). `portable` serves all other machines.
 //! All are equal in every bit: integer sums are exact, and what follows are the same f32 operations in the same order.
-//! [`byte_rows`] takes the best of centroid scores, [`machines`] lists what this machine has, and [`bench`] and `peak`
-//! measure it.
+//! [`byte_rows`] takes the best of centroid scores, [`machines`] lists what this machine has and chooses, and [`bench`] and
+//! `peak` measure it.
 //!
 //! This folder is the only place with `unsafe`: calling code compiled for instructions whose presence was just checked, reading
 //! through pointers whose ranges were, AMX in assembly with the system call that Linux wants for it, and viewing bytes as f16.

@@ -49,21 +49,24 @@ peak_loop!(fused_wide, "avx512f", __m512, _mm512_setzero_ps(), 2 * 16, |sum, one
 peak_loop!(fused, "avx2,fma", __m256, _mm256_setzero_ps(), 2 * 8, |sum, one, two| _mm256_fmadd_ps(one, two, sum));
 
 /// Of 8-bit multiply-adds (16-bit ones in `avx2`), by the names of the instruction sets' modules.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn integer_peaks() -> Vec<(&'static str, Loop)> {
-    let mut peaks: Vec<(&str, Loop)> = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        if super::vnni::is_present() {
-            // SAFETY: it was just found, and with it AVX-512 as a whole.
-            peaks.extend([("vnni_wide", (|rounds| unsafe { vnni_wide(rounds) }) as Loop)]);
-            // SAFETY: it was just found.
-            peaks.extend([("vnni", (|rounds| unsafe { vnni(rounds) }) as Loop)]);
-        } else if super::avx2::is_present() {
-            // SAFETY: it was just found.
-            peaks.extend([("avx2", (|rounds| unsafe { avx2(rounds) }) as Loop)]);
-        }
+    if super::vnni::is_present() {
+        // SAFETY: it was just found, and with it AVX-512 as a whole.
+        let wide: Loop = |rounds| unsafe { vnni_wide(rounds) };
+        // SAFETY: it was just found.
+        return vec![("vnni_wide", wide), ("vnni", |rounds| unsafe { vnni(rounds) })];
     }
-    peaks
+    if super::avx2::is_present() {
+        // SAFETY: it was just found.
+        return vec![("avx2", |rounds| unsafe { avx2(rounds) })];
+    }
+    Vec::new()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn integer_peaks() -> Vec<(&'static str, Loop)> {
+    Vec::new()
 }
 
 /// Of f32 multiply-adds in the registers that MaxSim of f16 pages uses.
