@@ -26,6 +26,16 @@ pub enum Error {
         /// The most that are allowed.
         most: usize,
     },
+    /// More tokens than a query may have.
+    #[error(
+        "a query has at most {most} tokens, received {received}; comparing it with all centroids would take the memory of the machine"
+    )]
+    QueryTokens {
+        /// Tokens received.
+        received: usize,
+        /// The most that are allowed.
+        most: usize,
+    },
     /// A value that no dot product survives.
     #[error("token {token} has {received} at position {at}; finite values within the range of f16 are expected")]
     NotFinite {

@@ -91,4 +91,4 @@ pub use query::{
 pub use rows::ROW_FIELD;
 pub use segment::{EXTENSION, FORMAT_VERSION};
 pub use summary::{CodebookSummary, FieldSummary, SegmentSummary};
-pub use vectors::{MAX_TOKENS, MultiVector, PageVectors, QueryVectors, UnitLength};
+pub use vectors::{MAX_QUERY_TOKENS, MAX_TOKENS, MultiVector, PageVectors, QueryVectors, UnitLength};

@@ -2,8 +2,11 @@
 
 use crate::{Error, Origin, PageLayout};
 
-/// The most tokens that one page or query may have.
+/// The most tokens that one page may have.
 pub const MAX_TOKENS: usize = u16::MAX as usize;
+
+/// The most tokens that a query may have: its scores with 65,536 centroids take 1 GiB then.
+pub const MAX_QUERY_TOKENS: usize = 4096;
 
 /// How far a token's length may lie from 1 and still count as unit length: what bf16 arithmetic and f16 storage cost.
 const UNIT_TOLERANCE: f32 = 0.02;
@@ -143,7 +146,7 @@ impl PageVectors {
 /// One query's token embeddings, with the page fingerprint of the model whose pages it can be compared with.
 #[derive(Clone, PartialEq, Debug)]
 pub struct QueryVectors {
-    /// `query tokens x dim`.
+    /// `query tokens x dim`, at most [`MAX_QUERY_TOKENS`] tokens.
     pub vectors: MultiVector,
     /// The page fingerprint of the pages this query is meant for.
     pub origin: Origin,

@@ -7,7 +7,7 @@ use tantivy::{DocAddress, Searcher, SegmentReader};
 
 use crate::cache::SegmentCache;
 use crate::segment::SegmentFile;
-use crate::{Error, LateInteractionOptions, MultiVector, Origin, QueryVectors};
+use crate::{Error, LateInteractionOptions, MAX_QUERY_TOKENS, MultiVector, Origin, QueryVectors};
 
 /// Query vectors, the field whose pages they are compared with, and where its files are open.
 #[derive(Clone)]
@@ -34,6 +34,10 @@ impl Question {
         let (received, expected) = (self.vectors().dim(), options.dim());
         if received != expected {
             return Err(Error::Dim { field: name(), received, expected });
+        }
+        let tokens = self.vectors().tokens();
+        if tokens > MAX_QUERY_TOKENS {
+            return Err(Error::QueryTokens { received: tokens, most: MAX_QUERY_TOKENS });
         }
         let files = self.cache.all(searcher)?;
         let Origin::Model(received) = self.asked.origin else { return Ok(files) };

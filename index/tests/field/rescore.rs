@@ -337,6 +337,12 @@ fn what_cannot_be_compared_is_refused_by_name() {
 
     let error = rescore(library.tokens, QueryVectors::new(vectors(16)), &good).unwrap_err();
     assert!(matches!(error, Error::Dim { received: 16, expected: 32, .. }), "{error}");
+    let most = colqwen_index_field::MAX_QUERY_TOKENS;
+    let long = MultiVector::try_new(32, [1.0; 32].repeat(most + 1), UnitLength::Normalize).unwrap();
+    let error = rescore(library.tokens, QueryVectors::new(long.clone()), &good).unwrap_err();
+    assert!(matches!(error, Error::QueryTokens { received, .. } if received == most + 1), "{error}");
+    let error = library.late.query(library.tokens, QueryVectors::new(long)).search(&searcher).unwrap_err();
+    assert!(matches!(error, Error::QueryTokens { .. }), "{error}");
     let error = rescore(library.tokens, query().with_origin(model(2)), &good).unwrap_err();
     assert!(matches!(error, Error::OtherQueryModel { .. }), "{error}");
     assert!(error.to_string().contains(&"01".repeat(32)) && error.to_string().contains(&"02".repeat(32)), "{error}");
