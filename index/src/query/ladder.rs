@@ -125,9 +125,6 @@ impl<'a> Ladder<'a> {
             work: SearchWork { postings: probes.iter().map(|probe| probe.postings).sum(), ..SearchWork::default() },
             probes,
         };
-        for probe in &mut ladder.probes {
-            probe.waiting.sort_unstable_by(|one, two| one.0.total_cmp(&two.0).then(two.1.cmp(&one.1)));
-        }
         // Where no list was looked up nothing is known of any page.
         for at in 0..ladder.probes.len() {
             if !ladder.probes[at].is_looked_up() {

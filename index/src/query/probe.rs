@@ -58,6 +58,26 @@ impl ListScore {
     }
 }
 
+/// The pages that lists named, by rising score, of equals the last first. Scores are small whole numbers: counted, not
+/// compared, because of fifty thousand pages a thousand are looked at.
+fn worst_first(scores: &[ListScore]) -> Vec<u32> {
+    let named = || (0u32..).zip(scores).filter(|(_, list)| list.seen > 0);
+    let most = named().map(|(_, list)| list.score as usize).max().unwrap_or(0);
+    let mut ends = vec![0usize; most + 1];
+    named().for_each(|(_, list)| ends[list.score as usize] += 1);
+    let mut end = 0;
+    for count in &mut ends {
+        end += *count;
+        *count = end;
+    }
+    let mut pages = vec![0; end];
+    for (page, list) in named() {
+        ends[list.score as usize] -= 1;
+        pages[ends[list.score as usize]] = page;
+    }
+    pages
+}
+
 /// Centroid scores as bytes, one row per centroid, one column per query token.
 struct ByteRows {
     /// Bytes per row, a multiple of [`ROW_STEP`].
@@ -190,8 +210,8 @@ impl<'a> BlockProbe<'a> {
             }
         }
         self.floor = self.rows.base + self.rows.step * floor as f32;
-        let touched = (0u32..).zip(&scores).filter(|(_, score)| score.seen > 0);
-        self.waiting = touched.map(|(page, list)| (self.floor + self.rows.step * list.score as f32, page)).collect();
+        let score = |page: u32| self.floor + self.rows.step * scores[page as usize].score as f32;
+        self.waiting = worst_first(&scores).into_iter().map(|page| (score(page), page)).collect();
         self.untouched -= self.waiting.len();
         self.scores = scores;
     }

@@ -36,6 +36,18 @@ impl Packing {
         std::iter::once(0).chain(self.lengths.iter().map(|length| (at += *length as u32, at).1)).collect()
     }
 
+    /// Start, number and length of neighbouring sequences of one length, which together have at most `most` pairs of tokens
+    /// unless one alone has more.
+    fn equal_runs(&self, most: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let mut at = 0;
+        let together = move |length: usize| (most / (length * length)).max(1);
+        let runs = self.lengths.chunk_by(|one, two| one == two).filter(|run| run[0] > 0);
+        runs.flat_map(move |run| run.chunks(together(run[0]))).map(move |run| {
+            at += run.len() * run[0];
+            (at - run.len() * run[0], run.len(), run[0])
+        })
+    }
+
     /// Start and length of each sequence.
     pub fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
         let mut at = 0;
@@ -46,31 +58,42 @@ impl Packing {
     }
 }
 
+/// Scores that are held at once where several sequences share a matrix product: 256 MiB.
+const MOST_SCORES: usize = 1 << 26;
+
 /// Attention written out: differentiable with [`Ops::Differentiable`], and for any device.
 pub(crate) fn plain(q: &Tensor, k: &Tensor, v: &Tensor, packing: &Packing, causal: bool, ops: Ops) -> Result<Tensor> {
-    let (heads, kv_heads, scale) = (q.dim(1)?, k.dim(1)?, 1.0 / (q.dim(2)? as f64).sqrt());
-    let outputs = packing.spans().map(|(start, length)| {
-        // heads x tokens x head_dim
-        let head_first = |x: &Tensor| x.narrow(0, start, length)?.transpose(0, 1)?.contiguous();
-        let (q, k, v) = (head_first(q)?, head_first(k)?, head_first(v)?);
-        let (k, v) = (repeat_heads(&k, heads / kv_heads)?, repeat_heads(&v, heads / kv_heads)?);
-        let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
-        // The softmax needs more than bf16's eight bits.
-        let scores = scores.to_dtype(DType::F32)?;
-        let scores = if causal { scores.broadcast_add(&causal_mask(length, scores.device())?)? } else { scores };
-        let weights = ops.softmax(&scores)?.to_dtype(v.dtype())?;
-        weights.matmul(&v)?.transpose(0, 1)?.contiguous()
+    let heads = q.dim(1)?;
+    let outputs = packing.equal_runs(MOST_SCORES / heads).map(|(start, sequences, length)| {
+        let part = |x: &Tensor| x.narrow(0, start, sequences * length);
+        equally_long(&part(q)?, &part(k)?, &part(v)?, sequences, causal, ops)
     });
     Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
 }
 
-/// Each kv head `times` times in a row, for `heads x tokens x head_dim`.
-fn repeat_heads(x: &Tensor, times: usize) -> Result<Tensor> {
-    if times == 1 {
-        return Ok(x.clone());
-    }
-    let (heads, tokens, dim) = x.dims3()?;
-    x.unsqueeze(1)?.expand((heads, times, tokens, dim))?.contiguous()?.reshape((heads * times, tokens, dim))
+/// Attention of `sequences` sequences of one length, all at once.
+fn equally_long(q: &Tensor, k: &Tensor, v: &Tensor, sequences: usize, causal: bool, ops: Ops) -> Result<Tensor> {
+    let (total, heads, dim) = q.dims3()?;
+    let (tokens, times, scale) = (total / sequences, heads / k.dim(1)?, 1.0 / (dim as f64).sqrt());
+    // sequences * heads x tokens x head_dim
+    let head_first = |x: &Tensor, times: usize| {
+        let heads = x.dim(1)?;
+        let x = x.reshape((sequences, tokens, heads, dim))?.transpose(1, 2)?;
+        let x = if times == 1 { x } else { x.unsqueeze(2)?.expand((sequences, heads, times, tokens, dim))? };
+        x.contiguous()?.reshape((sequences * heads * times, tokens, dim))
+    };
+    let (q, k, v) = (head_first(q, 1)?, head_first(k, times)?, head_first(v, times)?);
+    let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
+    // The softmax needs more than bf16's eight bits.
+    let scores = scores.to_dtype(DType::F32)?;
+    let scores = if causal { scores.broadcast_add(&causal_mask(tokens, scores.device())?)? } else { scores };
+    let weights = ops.softmax(&scores)?.to_dtype(v.dtype())?;
+    weights
+        .matmul(&v)?
+        .reshape((sequences, heads, tokens, dim))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((total, heads, dim))
 }
 
 fn causal_mask(tokens: usize, device: &candle_core::Device) -> Result<Tensor> {
@@ -136,8 +159,8 @@ mod tests {
 
     #[test]
     fn head_by_head_equals_attention_written_out() {
-        let packing = Packing::new(vec![700, 1, 33]);
-        let (q, k, v) = (random((734, 4, 8), 1), random((734, 2, 8), 2), random((734, 2, 8), 3));
+        let packing = Packing::new(vec![700, 1, 33, 33, 33]);
+        let (q, k, v) = (random((800, 4, 8), 1), random((800, 2, 8), 2), random((800, 2, 8), 3));
         for causal in [false, true] {
             let one = by_head(&q, &k, &v, &packing, causal).unwrap();
             for ops in [Ops::Fused, Ops::Differentiable] {

@@ -80,7 +80,15 @@ impl Model {
     /// # Errors
     /// The input's parts do not belong together, an id lies outside the embedding table, or the device fails.
     pub fn forward(&self, input: &ModelInput, ops: Ops) -> Result<Tensor, EncoderError> {
-        Ok(self.projection.forward(&self.hidden(input, ops)?)?)
+        self.project(&self.hidden(input, ops)?)
+    }
+
+    /// The token vectors of hidden states: tokens x dim, f32, each of length 1.
+    ///
+    /// # Errors
+    /// The states are of another width, or the device fails.
+    pub fn project(&self, hidden: &Tensor) -> Result<Tensor, EncoderError> {
+        Ok(self.projection.forward(hidden)?)
     }
 
     /// What the projection makes token vectors of: the language model's states after its final norm, of all tokens of all
@@ -89,7 +97,27 @@ impl Model {
     /// # Errors
     /// As [`Model::forward`].
     pub fn hidden(&self, input: &ModelInput, ops: Ops) -> Result<Tensor, EncoderError> {
+        let patches = self.look(input, ops)?;
+        self.read(input, patches.as_ref(), ops)
+    }
+
+    /// The vision tower's states of all patches before they are merged, patches x embed_dim, in the order of the pixels; none
+    /// for texts. What a training may ask of them besides what [`Model::read`] makes of them.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn look(&self, input: &ModelInput, ops: Ops) -> Result<Option<Tensor>, EncoderError> {
         self.check(input)?;
+        let Some(pixels) = &input.pixel_values else { return Ok(None) };
+        let pixels = pixels.to_dtype(self.dtype)?.to_device(&self.device)?;
+        Ok(Some(self.vision.look(&pixels, &input.grids, ops)?))
+    }
+
+    /// As [`Model::hidden`], with the patch states that [`Model::look`] gave.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn read(&self, input: &ModelInput, patches: Option<&Tensor>, ops: Ops) -> Result<Tensor, EncoderError> {
         let packing = Packing::new(input.sequences.iter().map(Vec::len).collect());
         let merge = self.config.vision.merge_size;
         let mut all_positions = Vec::with_capacity(packing.total());
@@ -97,7 +125,7 @@ impl Model {
             let grid: Vec<Grid> = input.grids.get(at).map(|grid| grid.merged(merge)).into_iter().collect();
             all_positions.extend(positions(ids, self.image_token, &grid)?);
         }
-        Ok(self.language.forward(&self.embed(input, ops)?, &all_positions, &packing, ops)?)
+        Ok(self.language.forward(&self.embed(input, patches, ops)?, &all_positions, &packing, ops)?)
     }
 
     fn check(&self, input: &ModelInput) -> Result<(), EncoderError> {
@@ -129,12 +157,11 @@ impl Model {
     }
 
     /// Text embeddings, with the vision tower's vectors in the places of the image tokens: tokens x hidden_size.
-    fn embed(&self, input: &ModelInput, ops: Ops) -> Result<Tensor, EncoderError> {
+    fn embed(&self, input: &ModelInput, patches: Option<&Tensor>, ops: Ops) -> Result<Tensor, EncoderError> {
         let ids: Vec<u32> = input.sequences.concat();
         let text = self.language.embed(&ids)?.to_dtype(self.dtype)?;
-        let Some(pixels) = &input.pixel_values else { return Ok(text) };
-        let pixels = pixels.to_dtype(self.dtype)?.to_device(&self.device)?;
-        let image = self.vision.forward(&pixels, &input.grids, ops)?;
+        let Some(patches) = patches else { return Ok(text) };
+        let image = self.vision.merge(patches, ops)?;
         // Pieces in turn, because a scatter would let gradients through to the rows it overwrites.
         let (mut pieces, mut used) = (Vec::new(), 0);
         let mut start = 0;

@@ -17,11 +17,13 @@ pub enum QueryFormat {
     Plain,
     /// As [`QueryFormat::Prefixed`], and a line feed at the end: transformers' processor.
     PrefixedNewline,
+    /// Nothing around it: models that were trained without augmentation tokens.
+    Bare,
 }
 
 impl QueryFormat {
     /// All forms.
-    pub const ALL: [Self; 3] = [Self::Prefixed, Self::Plain, Self::PrefixedNewline];
+    pub const ALL: [Self; 4] = [Self::Prefixed, Self::Plain, Self::PrefixedNewline, Self::Bare];
 
     /// The name used in `colqwen_index.json` and beside stored vectors.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl QueryFormat {
             Self::Prefixed => "prefixed",
             Self::Plain => "plain",
             Self::PrefixedNewline => "prefixed-newline",
+            Self::Bare => "bare",
         }
     }
 
@@ -39,12 +42,13 @@ impl QueryFormat {
 
     /// The text that the tokenizer sees.
     pub fn apply(self, query: &str, augmentation_token: &str) -> String {
-        let (before, after) = match self {
-            Self::Prefixed => ("Query: ", ""),
-            Self::Plain => ("", ""),
-            Self::PrefixedNewline => ("Query: ", "\n"),
+        let (before, augmentation, after) = match self {
+            Self::Prefixed => ("Query: ", AUGMENTATION, ""),
+            Self::Plain => ("", AUGMENTATION, ""),
+            Self::PrefixedNewline => ("Query: ", AUGMENTATION, "\n"),
+            Self::Bare => ("", 0, ""),
         };
-        format!("{before}{query}{}{after}", augmentation_token.repeat(AUGMENTATION))
+        format!("{before}{query}{}{after}", augmentation_token.repeat(augmentation))
     }
 }
 
@@ -53,11 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_forms() {
+    fn four_forms() {
         let tail = "|".repeat(10);
         assert_eq!(QueryFormat::Prefixed.apply("a b", "|"), format!("Query: a b{tail}"));
         assert_eq!(QueryFormat::Plain.apply("a b", "|"), format!("a b{tail}"));
         assert_eq!(QueryFormat::PrefixedNewline.apply("a b", "|"), format!("Query: a b{tail}\n"));
+        assert_eq!(QueryFormat::Bare.apply("a b", "|"), "a b");
         for format in QueryFormat::ALL {
             assert_eq!(QueryFormat::from_name(format.name()), Some(format));
             assert_eq!(serde_json::to_string(&format).unwrap(), format!("{:?}", format.name()));

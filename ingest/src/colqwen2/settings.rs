@@ -12,7 +12,7 @@ const FILE: &str = "colqwen_index.json";
 /// The file's fields, all optional.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// `query_format`: `prefixed`, `plain` or `prefixed-newline`; by default that of the checkpoint's layout.
+    /// `query_format`: `prefixed`, `plain`, `prefixed-newline` or `bare`; by default that of the checkpoint's layout.
     pub query_format: Option<QueryFormat>,
     /// `serves_pages_of`: the page fingerprint of the model whose pages this one's queries are trained for.
     pub serves_pages_of: Option<Fingerprint>,

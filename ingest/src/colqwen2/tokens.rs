@@ -91,7 +91,9 @@ impl Tokens {
         let encoding = self.tokenizer.encode(format.apply(text, PADDING), true).map_err(|error| {
             EncoderError::Tokenizer { path: self.path.clone(), problem: format!("query {text:?}: {error}") }
         })?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = encoding.get_ids();
+        // Nothing that the tokenizer knows: a query still needs a token.
+        Ok(if ids.is_empty() { vec![self.padding] } else { ids.to_vec() })
     }
 }
 

@@ -101,15 +101,20 @@ impl VisionTower {
     }
 
     /// `patches`: the patches of all images x [`VisionConfig::patch_dim`], in the order of [`super::preprocess`];
-    /// `grids`: one per image. Returns merged patches x [`VisionConfig::output_dim`].
-    pub(crate) fn forward(&self, patches: &Tensor, grids: &[Grid], ops: Ops) -> Result<Tensor> {
+    /// `grids`: one per image. Returns the states of all patches after the last block, patches x [`VisionConfig::embed_dim`].
+    pub(crate) fn look(&self, patches: &Tensor, grids: &[Grid], ops: Ops) -> Result<Tensor> {
         let packing = Packing::new(grids.iter().map(Grid::patches).collect());
         let rope = self.rope(grids, patches.dtype(), patches.device())?;
         let mut x = self.patch_embed.forward(patches)?;
         for block in &self.blocks {
             x = block.forward(&x, &rope, &packing, ops)?;
         }
-        let x = self.merger_norm.forward(&x, ops)?;
+        Ok(x)
+    }
+
+    /// What the language model gets of patch states: merged patches x [`VisionConfig::output_dim`].
+    pub(crate) fn merge(&self, states: &Tensor, ops: Ops) -> Result<Tensor> {
+        let x = self.merger_norm.forward(states, ops)?;
         let merged = self.config.merge_size * self.config.merge_size;
         let x = x.reshape((x.dim(0)? / merged, x.dim(1)? * merged))?;
         self.merger_out.forward(&self.merger_in.forward(&x)?.gelu_erf()?)

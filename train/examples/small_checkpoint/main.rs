@@ -1,0 +1,168 @@
+//! Makes the small checkpoint that is embedded in the program: a ColQwen2 of two and a half million weights that reads printed
+//! Latin words, trained from nothing but pages that are rendered here.
+//!
+//! ```sh
+//! export RAYON_NUM_THREADS=1 # the threads are those of the batch
+//! run() { cargo run --release -p colqwen-index-train --example small_checkpoint -- "$@"; }
+//! run pages --files training.txt --per-file 4 --out work/pages
+//! run pages --files held-out.txt --per-file 10 --out work/held-out
+//! run vocabulary --pages work/pages --out work/tokenizer.json
+//! run train --stage reading --pages work/pages --held-out work/held-out --tokenizer work/tokenizer.json --out work/1.safetensors
+//! run train --stage words --from work/1.safetensors ... --out work/2.safetensors
+//! run export --from work/4.safetensors --tokenizer work/tokenizer.json --out work/checkpoint
+//! ```
+
+mod crop;
+mod network;
+mod pieces;
+mod render;
+mod stage;
+mod step;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use serde_json::{Value, json};
+
+use crop::Prepared;
+use network::Network;
+use pieces::Pieces;
+use stage::Stage;
+
+#[derive(Parser)]
+#[command(about = "Makes the small checkpoint")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Render pages of PDFs
+    Pages {
+        /// A file that names one PDF per line
+        #[arg(long)]
+        files: PathBuf,
+        /// At most so many pages of each
+        #[arg(long, default_value_t = 4)]
+        per_file: usize,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The folder to keep them in
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Choose the pieces of words and write tokenizer.json
+    Vocabulary {
+        #[arg(long)]
+        pages: PathBuf,
+        /// Pieces and special tokens
+        #[arg(long, default_value_t = 4900)]
+        size: usize,
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Train one stage
+    Train(Train),
+    /// Write the checkpoint folder
+    Export {
+        /// Weights of the last stage
+        #[arg(long)]
+        from: PathBuf,
+        #[arg(long)]
+        tokenizer: PathBuf,
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Train {
+    /// reading, words, lines, blocks or strips
+    #[arg(long)]
+    stage: Stage,
+    /// Training pages
+    #[arg(long)]
+    pages: PathBuf,
+    /// Pages to judge by
+    #[arg(long)]
+    held_out: PathBuf,
+    #[arg(long)]
+    tokenizer: PathBuf,
+    /// Weights of the stage before; random ones otherwise
+    #[arg(long)]
+    from: Option<PathBuf>,
+    /// Where the weights go
+    #[arg(long)]
+    out: PathBuf,
+    /// Steps, instead of the stage's own number
+    #[arg(long)]
+    steps: Option<u64>,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Pages { files, per_file, seed, out } => {
+            let list = std::fs::read_to_string(&files).with_context(|| format!("{}", files.display()))?;
+            let files: Vec<PathBuf> = list.lines().map(PathBuf::from).collect();
+            println!("{} pages", render::render(&files, per_file, seed, &out)?);
+            Ok(())
+        }
+        Command::Vocabulary { pages, size, out } => {
+            let sheets = render::load(&pages)?;
+            let words = sheets.iter().flat_map(|sheet| sheet.words.iter().map(|word| word.text.as_str()));
+            let pieces = Pieces::count(words, size);
+            println!("{} pieces", pieces.len());
+            write_json(&out, &pieces.tokenizer())
+        }
+        Command::Train(train) => {
+            let pieces = read_pieces(&train.tokenizer)?;
+            let prepare = |folder| -> Result<Vec<Prepared>> {
+                let sheets = render::load(folder)?.into_iter();
+                Ok(sheets.map(|sheet| Prepared::new(sheet, &pieces)).filter(|page| page.runs.len() > 20).collect())
+            };
+            let (pages, held_out) = (prepare(&train.pages)?, prepare(&train.held_out)?);
+            let network = match &train.from {
+                Some(path) => Network::load(&pieces, path)?,
+                None => Network::new(&pieces, train.seed)?,
+            };
+            println!("{} pages, {} held out, {} weights", pages.len(), held_out.len(), network.weights());
+            let run = stage::Run { stage: train.stage, steps: train.steps, threads: train.threads, seed: train.seed };
+            run.train(&network, &pieces, [&pages, &held_out], &train.out)
+        }
+        Command::Export { from, tokenizer, out } => {
+            let pieces = read_pieces(&tokenizer)?;
+            let network = Network::load(&pieces, &from)?;
+            std::fs::create_dir_all(&out)?;
+            let tensors = network.checkpoint()?;
+            safetensors::serialize_to_file(tensors, None, &out.join("model.safetensors"))?;
+            write_json(&out.join("config.json"), &network::config_json(&pieces))?;
+            write_json(&out.join("tokenizer.json"), &pieces.tokenizer())?;
+            // White paper is 0, ink 2.55: (255 - grey) / 100, as the training has it.
+            let std = [-100.0 / 255.0; 3];
+            write_json(
+                &out.join("preprocessor_config.json"),
+                &json!({
+                "size": {"shortest_edge": 56 * 56, "longest_edge": render::PAGE_PIXELS as u64},
+                "patch_size": 14, "merge_size": 2, "temporal_patch_size": 1,
+                "image_mean": [1.0, 1.0, 1.0], "image_std": std}),
+            )?;
+            write_json(&out.join("colqwen_index.json"), &json!({"query_format": "bare"}))
+        }
+    }
+}
+
+fn read_pieces(path: &PathBuf) -> Result<Pieces> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    let value: Value = serde_json::from_str(&text)?;
+    Pieces::of_tokenizer(&value).with_context(|| format!("{} is no tokenizer of this program", path.display()))
+}
+
+fn write_json(path: &PathBuf, value: &Value) -> Result<()> {
+    std::fs::write(path, serde_json::to_string(value)?).with_context(|| format!("{}", path.display()))
+}

@@ -1,0 +1,116 @@
+//! PDF pages as the model will see them, with the place of every word, rendered once and kept in a folder.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use colqwen_index_ingest::page::text::Word;
+use colqwen_index_ingest::page::{Document, PixelBudget};
+use colqwen_index_train::random::{Purpose, Stream};
+use image::GrayImage;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Pixels of a page: an A4 or letter page has 2 of them per point.
+pub const PAGE_PIXELS: f64 = 2_007_040.0;
+/// Pages are rendered larger and smaller by up to this factor, so that type of one size comes in many.
+const ZOOM: f64 = 1.3;
+/// Fewer words make no page of text.
+const FEWEST_WORDS: usize = 50;
+
+/// A rendered page: grey levels row by row, and words in pixels.
+pub struct Sheet {
+    /// Its picture.
+    pub image: GrayImage,
+    /// Its words.
+    pub words: Vec<Printed>,
+}
+
+/// A word in print.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Printed {
+    /// Its text.
+    pub text: String,
+    /// Left, top, right and bottom edge in pixels.
+    pub area: [f32; 4],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    document: String,
+    page: u32,
+    file: String,
+    words: Vec<Printed>,
+}
+
+const LIST: &str = "pages.jsonl";
+
+/// Renders up to `per_file` pages of each PDF in the list into `folder`.
+pub fn render(files: &[PathBuf], per_file: usize, seed: u64, folder: &Path) -> Result<usize> {
+    fs::create_dir_all(folder)?;
+    let entries: Vec<Vec<Entry>> = files
+        .par_iter()
+        .enumerate()
+        .map(|(at, file)| {
+            file_pages(at, file, per_file, seed, folder).unwrap_or_else(|error| {
+                eprintln!("{}: {error:#}", file.display());
+                Vec::new()
+            })
+        })
+        .collect();
+    let mut list = fs::File::create(folder.join(LIST))?;
+    for entry in entries.iter().flatten() {
+        writeln!(list, "{}", serde_json::to_string(entry)?)?;
+    }
+    Ok(entries.iter().map(Vec::len).sum())
+}
+
+fn file_pages(at: usize, file: &Path, per_file: usize, seed: u64, folder: &Path) -> Result<Vec<Entry>> {
+    let document = Document::open(file)?;
+    let mut stream = Stream::new(seed, Purpose::Choice, &[at as u64]);
+    let mut numbers: Vec<u32> = (1..=document.page_count()).collect();
+    stream.shuffle(&mut numbers);
+    let mut reader = document.reader();
+    let mut entries = Vec::new();
+    // Covers and pictures are passed over.
+    for number in numbers.into_iter().take(3 * per_file) {
+        if entries.len() == per_file {
+            break;
+        }
+        let zoom = ZOOM.powf(2.0 * stream.unit() - 1.0);
+        let pixels = (PAGE_PIXELS * zoom) as u32;
+        let budget = PixelBudget { factor: 2, min_pixels: pixels / 2, max_pixels: pixels };
+        let Ok(page) = reader.page(number, &budget) else { continue };
+        let (width, height) = page.image.dimensions();
+        let on_page = |word: &Word| {
+            let (w, h) = (width as f32, height as f32);
+            let area = [word.bbox.x0 * w, word.bbox.y0 * h, word.bbox.x1 * w, word.bbox.y1 * h];
+            Printed { text: word.text.clone(), area }
+        };
+        // The first part of a broken word shows only a part of its text.
+        let whole = |word: &&Word| word.continuation.is_none();
+        let words: Vec<Printed> =
+            page.text.iter().flat_map(|text| text.words.iter().filter(whole).map(on_page)).collect();
+        if words.len() < FEWEST_WORDS {
+            continue;
+        }
+        let name = format!("{at}-{number}.png");
+        image::imageops::grayscale(&page.image).save(folder.join(&name)).context("saving a page")?;
+        entries.push(Entry { document: file.display().to_string(), page: number, file: name, words });
+    }
+    Ok(entries)
+}
+
+/// Loads all pages of `folder`.
+pub fn load(folder: &Path) -> Result<Vec<Sheet>> {
+    let list = fs::read_to_string(folder.join(LIST)).with_context(|| format!("{}", folder.display()))?;
+    let entries: Vec<Entry> = list.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    entries
+        .into_par_iter()
+        .map(|entry| {
+            let image = image::open(folder.join(&entry.file))?.into_luma8();
+            Ok(Sheet { image, words: entry.words })
+        })
+        .collect()
+}

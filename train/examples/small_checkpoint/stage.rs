@@ -1,0 +1,200 @@
+//! The stages of the training: what each looks at, what it learns from, and for how long.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use colqwen_index_train::optimiser::{AdamW, AdamWOptions};
+use colqwen_index_train::random::{Purpose, Stream};
+use serde_json::json;
+
+use crate::crop::{Crop, Prepared, Query, Size, ask, draw};
+use crate::network::Network;
+use crate::pieces::Pieces;
+use crate::step::{Batch, Outcome, Weights};
+
+/// Each begins with the weights of the one before and a fresh optimiser.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Stage {
+    /// Letters in patches, small crops.
+    Reading,
+    /// Words in cells.
+    Words,
+    /// Words and queries on larger crops.
+    Lines,
+    /// Larger still.
+    Blocks,
+    /// As wide as a page: the tiles that pages are encoded in.
+    Strips,
+}
+
+/// What a stage consists of.
+struct Plan {
+    size: Size,
+    crops: usize,
+    queries: usize,
+    longest: usize,
+    rate: f64,
+    steps: u64,
+    weights: Weights,
+    /// From which share of the steps on queries are told apart by MaxSim.
+    maxsim_from: f64,
+}
+
+impl Stage {
+    fn plan(self) -> Plan {
+        let weights = |reading, localised, maxsim| Weights { reading, localised, maxsim, temperature: 0.03 };
+        let size = |rows, columns| Size { rows, columns };
+        match self {
+            Self::Reading => Plan {
+                size: size(2, 6),
+                crops: 32,
+                queries: 0,
+                longest: 1,
+                rate: 1.5e-3,
+                steps: 1500,
+                weights: weights(1.0, 0.0, 0.0),
+                maxsim_from: 1.0,
+            },
+            Self::Words => Plan {
+                size: size(2, 6),
+                crops: 48,
+                queries: 2,
+                longest: 3,
+                rate: 1e-3,
+                steps: 3000,
+                weights: weights(0.5, 1.0, 0.0),
+                maxsim_from: 1.0,
+            },
+            Self::Lines => Plan {
+                size: size(3, 8),
+                crops: 48,
+                queries: 3,
+                longest: 4,
+                rate: 8e-4,
+                steps: 6000,
+                weights: weights(0.3, 1.0, 0.5),
+                maxsim_from: 0.6,
+            },
+            Self::Blocks => Plan {
+                size: size(4, 16),
+                crops: 16,
+                queries: 6,
+                longest: 4,
+                rate: 6e-4,
+                steps: 3000,
+                weights: weights(0.2, 1.0, 0.5),
+                maxsim_from: 0.0,
+            },
+            Self::Strips => Plan {
+                size: size(4, 43),
+                crops: 8,
+                queries: 12,
+                longest: 4,
+                rate: 5e-4,
+                steps: 2000,
+                weights: weights(0.1, 1.0, 0.5),
+                maxsim_from: 0.0,
+            },
+        }
+    }
+}
+
+/// Steps of the rise of the learning rate, and the share of all steps over which it falls at the end.
+const WARMUP: u64 = 100;
+const FALL: f64 = 0.3;
+const CLIP: f64 = 1.0;
+/// Steps between two lines of the log, and between two looks at held-out pages with saved weights.
+const LOG_EVERY: u64 = 20;
+const JUDGE_EVERY: u64 = 200;
+const JUDGED: usize = 4;
+
+/// A stage to be trained.
+pub struct Run {
+    pub stage: Stage,
+    pub steps: Option<u64>,
+    pub threads: usize,
+    pub seed: u64,
+}
+
+impl Run {
+    /// Trains `network` on the first pages, judges it on the second, and writes its weights to `out`.
+    pub fn train(&self, network: &Network, pieces: &Pieces, pages: [&[Prepared]; 2], out: &Path) -> Result<()> {
+        let mut plan = self.stage.plan();
+        plan.steps = self.steps.unwrap_or(plan.steps);
+        let mut optimiser = AdamW::new(&network.parameters, AdamWOptions { beta2: 0.98, ..AdamWOptions::default() })?;
+        let prompt: Vec<u32> = prompt(pieces);
+        let began = Instant::now();
+        for step in 0..plan.steps {
+            let share = step as f64 / plan.steps as f64;
+            let mut weights = plan.weights;
+            if share < plan.maxsim_from {
+                weights.maxsim = 0.0;
+            }
+            let (outcome, mut gradients) = self.one_batch(&plan, (0, step), pages[0], &prompt, |batch| {
+                batch.learn(network, &weights, self.threads, true)
+            })?;
+            let norm = gradients.clip(CLIP)?;
+            let rise = ((step + 1) as f64 / WARMUP as f64).min(1.0);
+            let fall = ((1.0 - share) / FALL).min(1.0);
+            optimiser.step(&network.parameters, &gradients, plan.rate * rise * fall)?;
+            if (step + 1).is_multiple_of(LOG_EVERY) {
+                let seconds = began.elapsed().as_secs_f64();
+                let hourly = 3600.0 * (step + 1) as f64 / seconds;
+                println!("{}", line("train", step + 1, &outcome, &[("norm", norm), ("steps_per_hour", hourly)]));
+            }
+            if (step + 1).is_multiple_of(JUDGE_EVERY) || step + 1 == plan.steps {
+                let judged = Weights { maxsim: plan.weights.localised, ..plan.weights };
+                let mut mean = Outcome::default();
+                for round in 0..JUDGED {
+                    let (outcome, _) = self.one_batch(&plan, (1, round as u64), pages[1], &prompt, |batch| {
+                        batch.learn(network, &judged, self.threads, false)
+                    })?;
+                    mean.add(&outcome, 1.0 / JUDGED as f64);
+                }
+                println!("{}", line("held out", step + 1, &mean, &[]));
+                network.save(out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws batch `key` and hands it to `work`.
+    fn one_batch<O>(
+        &self,
+        plan: &Plan,
+        key: (u64, u64),
+        pages: &[Prepared],
+        prompt: &[u32],
+        work: impl FnOnce(&Batch<'_>) -> Result<O>,
+    ) -> Result<O> {
+        let stream =
+            |row: usize| Stream::new(self.seed, Purpose::Choice, &[self.stage as u64, key.0, key.1, row as u64]);
+        let mut streams: Vec<Stream> = (0..plan.crops).map(stream).collect();
+        let crops: Vec<Crop> = streams.iter_mut().map(|stream| draw(pages, plan.size, stream)).collect();
+        let queries: Vec<Query> = (streams.iter_mut().enumerate())
+            .flat_map(|(at, stream)| ask(pages, &crops, at, plan.queries, plan.longest, stream))
+            .collect();
+        work(&Batch { pages, crops: &crops, queries: &queries, size: plan.size, prompt })
+    }
+}
+
+/// What the page prompt has before the image.
+fn prompt(pieces: &Pieces) -> Vec<u32> {
+    let special = |name: &str| pieces.id(name).unwrap_or_default();
+    let user = pieces.cut("user");
+    [vec![special("<|im_start|>")], user, vec![special("<|vision_start|>")]].concat()
+}
+
+fn line(what: &str, step: u64, outcome: &Outcome, more: &[(&str, f64)]) -> serde_json::Value {
+    let round = |value: f64| (value * 1e4).round() / 1e4;
+    let mut line = json!({
+        "what": what, "step": step, "reading": round(outcome.reading), "f1": round(outcome.f1),
+        "localised": round(outcome.localised), "cell_accuracy": round(outcome.cell_accuracy),
+        "maxsim": round(outcome.maxsim), "page_accuracy": round(outcome.page_accuracy)});
+    for (name, value) in more {
+        line[name] = json!(round(*value));
+    }
+    line
+}
