@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`preprocess`] cuts a page image into patches, `vision` turns them into one vector per merged
 //! patch, `language` reads them among the tokens of a prompt ([`tokens`]), and `projection` makes token vectors of
-//! length 1. [`model`] is the four on tensors; [`ColQwen2`] is the model with tokenizer, image processor and identity.
+//! length 1; [`tiles`] cuts pages that are too large for one look. [`model`] is the four on tensors; [`ColQwen2`] is the model with tokenizer, image processor and identity.
 //! [`weights`], [`layout`](query_format) and `checkpoint` bring every layout of the weights to one; [`ops`] alone
 //! chooses how operations are computed.
 
@@ -27,6 +27,7 @@ mod projection;
 pub mod query_format;
 mod save;
 mod settings;
+pub mod tiles;
 pub mod tokens;
 mod vision;
 pub mod weights;
@@ -47,6 +48,7 @@ use self::model::{Model, ModelInput};
 use self::ops::Ops;
 use self::preprocess::{Grid, Preprocessor};
 use self::query_format::QueryFormat;
+use self::tiles::Tiling;
 use self::tokens::Tokens;
 use crate::encoder::{Encoder, EncoderError};
 use crate::page::PixelBudget;
@@ -125,6 +127,9 @@ impl ColQwen2 {
     }
 
     fn encode_batch(&self, first: usize, pages: &[RgbImage]) -> Result<Vec<PageVectors>, EncoderError> {
+        if let Some(tiling) = self.preprocessor.tiling() {
+            return pages.iter().zip(first..).map(|(page, at)| self.encode_tiled(tiling, at, page)).collect();
+        }
         let input = self.page_input_from(first, pages)?;
         let vectors = split(&self.model.forward(&input, self.ops)?, &input)?;
         vectors
@@ -135,6 +140,14 @@ impl ColQwen2 {
                 Ok(page.with_layout(self.layout(grid)?)?)
             })
             .collect()
+    }
+
+    fn encode_tiled(&self, tiling: Tiling, index: usize, page: &RgbImage) -> Result<PageVectors, EncoderError> {
+        let (states, grid) = self.tiled_states(tiling, index, page)?;
+        let vectors = self.model.project(&states)?.to_device(&Device::Cpu)?;
+        let vectors = MultiVector::try_new(self.dim(), vectors.flatten_all()?.to_vec1()?, UnitLength::Require)?;
+        let page = PageVectors::new(vectors).with_origin(Origin::Model(self.page_fingerprint));
+        Ok(page.with_layout(PageLayout { first_patch: 0, ..self.layout(&grid)? })?)
     }
 
     fn layout(&self, grid: &Grid) -> Result<PageLayout, EncoderError> {

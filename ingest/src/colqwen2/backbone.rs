@@ -91,7 +91,16 @@ impl ColQwen2 {
     /// An image the model cannot take, or a failure of the device.
     pub fn hidden_pages(&self, pages: &[RgbImage]) -> Result<Vec<HiddenStates>, EncoderError> {
         let batch = if self.page_per_core { 1 } else { self.pages_per_batch };
-        let hidden = |(at, pages): (usize, &[RgbImage])| self.hidden(&self.page_input_from(at * batch, pages)?);
+        let hidden = |(at, pages): (usize, &[RgbImage])| match self.preprocessor.tiling() {
+            Some(tiling) => {
+                let tiled = |(at, page)| {
+                    let (states, _) = self.tiled_states(tiling, at, page)?;
+                    Ok(half(&states, &[states.dim(0)?])?.remove(0))
+                };
+                (at * batch..).zip(pages).map(tiled).collect()
+            }
+            None => self.hidden(&self.page_input_from(at * batch, pages)?),
+        };
         let batches: Vec<Vec<HiddenStates>> = if self.page_per_core {
             pages.par_chunks(batch).enumerate().map(hidden).collect::<Result<_, _>>()?
         } else {
@@ -112,19 +121,24 @@ impl ColQwen2 {
     }
 
     fn hidden(&self, input: &ModelInput) -> Result<Vec<HiddenStates>, EncoderError> {
-        let states = self.model.hidden(input, self.ops)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-        let width = states.dim(1)?;
-        let values: Vec<f32> = states.flatten_all()?.to_vec1()?;
-        let mut rest = values.as_slice();
-        let items = input.sequences.iter().map(|ids| {
-            let (item, after) = rest.split_at(ids.len() * width);
-            rest = after;
-            let mut halves = vec![f16::ZERO; item.len()];
-            halves.convert_from_f32_slice(item);
-            HiddenStates::new(width, halves)
-        });
-        items.collect()
+        let lengths: Vec<usize> = input.sequences.iter().map(Vec::len).collect();
+        half(&self.model.hidden(input, self.ops)?, &lengths)
     }
+}
+
+/// States of sequences of `lengths` tokens, tokens x width, in half precision.
+fn half(states: &Tensor, lengths: &[usize]) -> Result<Vec<HiddenStates>, EncoderError> {
+    let width = states.dim(1)?;
+    let values: Vec<f32> = states.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
+    let mut rest = values.as_slice();
+    let items = lengths.iter().map(|length| {
+        let (item, after) = rest.split_at(length * width);
+        rest = after;
+        let mut halves = vec![f16::ZERO; item.len()];
+        halves.convert_from_f32_slice(item);
+        HiddenStates::new(width, halves)
+    });
+    items.collect()
 }
 
 fn weight_digest(weight: &MappedWeight) -> Fingerprint {

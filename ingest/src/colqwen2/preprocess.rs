@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::config::VisionConfig;
 use super::fields::Fields;
 use super::folder::Folder;
+use super::tiles::Tiling;
 use crate::encoder::EncoderError;
 use crate::page::PixelBudget;
 
@@ -56,6 +57,7 @@ pub struct Preprocessor {
     mean: [f64; 3],
     std: [f64; 3],
     rescale_factor: f64,
+    tiling: Option<Tiling>,
 }
 
 /// ColQwen2's own default; libraries differ (one has 1280).
@@ -132,6 +134,7 @@ impl Preprocessor {
             mean: fields.numbers("image_mean", MEAN)?,
             std: fields.numbers("image_std", STD)?,
             rescale_factor: fields.number("rescale_factor", 1.0 / 255.0)?,
+            tiling: Tiling::read(fields)?,
         })
     }
 
@@ -143,6 +146,11 @@ impl Preprocessor {
             min_pixels: pixels(self.min_pixels),
             max_pixels: pixels(self.max_pixels),
         }
+    }
+
+    /// How pages are cut before the model sees them, if they are.
+    pub fn tiling(&self) -> Option<Tiling> {
+        self.tiling
     }
 
     /// The patches of one image, row by row `patches x` ([`VisionConfig::patch_dim`]), and their grid. `index` is for

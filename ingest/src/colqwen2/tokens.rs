@@ -86,6 +86,12 @@ impl Tokens {
         self.before_image.iter().chain(image).chain(&self.after_image).copied().collect()
     }
 
+    /// The ids of a tile of `visual_tokens` merged patches: a page's, up to the last of them. What follows them changes nothing
+    /// before it.
+    pub(crate) fn tile(&self, visual_tokens: usize) -> Vec<u32> {
+        [self.before_image.clone(), vec![self.image; visual_tokens]].concat()
+    }
+
     /// The ids of a query.
     pub(crate) fn query(&self, text: &str, format: QueryFormat) -> Result<Vec<u32>, EncoderError> {
         let encoding = self.tokenizer.encode(format.apply(text, PADDING), true).map_err(|error| {

@@ -13,6 +13,7 @@
 //! ```
 
 mod crop;
+mod evaluate;
 mod network;
 mod pieces;
 mod render;
@@ -65,6 +66,21 @@ enum Command {
     },
     /// Train one stage
     Train(Train),
+    /// Measure how well a checkpoint finds rendered pages
+    Evaluate {
+        /// The folder of the checkpoint
+        #[arg(long)]
+        checkpoint: PathBuf,
+        /// Pages that `pages` rendered, of documents that the training did not see
+        #[arg(long)]
+        pages: PathBuf,
+        #[arg(long, default_value_t = 300)]
+        queries: usize,
+        #[arg(long, default_value_t = 100_000)]
+        most_pages: usize,
+        #[arg(long, default_value_t = 5)]
+        seed: u64,
+    },
     /// Write the checkpoint folder
     Export {
         /// Weights of the last stage
@@ -72,6 +88,9 @@ enum Command {
         from: PathBuf,
         #[arg(long)]
         tokenizer: PathBuf,
+        /// The stage whose crops are the tiles that pages are encoded in
+        #[arg(long)]
+        tiles: Stage,
         #[arg(long)]
         out: PathBuf,
     },
@@ -108,9 +127,7 @@ struct Train {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Pages { files, per_file, seed, out } => {
-            let list = std::fs::read_to_string(&files).with_context(|| format!("{}", files.display()))?;
-            let files: Vec<PathBuf> = list.lines().map(PathBuf::from).collect();
-            println!("{} pages", render::render(&files, per_file, seed, &out)?);
+            println!("{} pages", evaluate::prepare(&files, per_file, seed, &out)?);
             Ok(())
         }
         Command::Vocabulary { pages, size, out } => {
@@ -135,7 +152,12 @@ fn main() -> Result<()> {
             let run = stage::Run { stage: train.stage, steps: train.steps, threads: train.threads, seed: train.seed };
             run.train(&network, &pieces, [&pages, &held_out], &train.out)
         }
-        Command::Export { from, tokenizer, out } => {
+        Command::Evaluate { checkpoint, pages, queries, most_pages, seed } => {
+            let evaluation = evaluate::Evaluation { checkpoint: &checkpoint, pages: &pages, queries, most_pages, seed };
+            println!("{}", evaluation.run()?);
+            Ok(())
+        }
+        Command::Export { from, tokenizer, tiles, out } => {
             let pieces = read_pieces(&tokenizer)?;
             let network = Network::load(&pieces, &from)?;
             std::fs::create_dir_all(&out)?;
@@ -150,7 +172,7 @@ fn main() -> Result<()> {
                 &json!({
                 "size": {"shortest_edge": 56 * 56, "longest_edge": render::PAGE_PIXELS as u64},
                 "patch_size": 14, "merge_size": 2, "temporal_patch_size": 1,
-                "image_mean": [1.0, 1.0, 1.0], "image_std": std}),
+                "image_mean": [1.0, 1.0, 1.0], "image_std": std, "tiles": tiles.tiles()}),
             )?;
             write_json(&out.join("colqwen_index.json"), &json!({"query_format": "bare"}))
         }

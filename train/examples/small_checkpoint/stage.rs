@@ -101,6 +101,14 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// The processor's option for pages in tiles of this stage's size, which share what a line and most words need.
+    pub fn tiles(self) -> serde_json::Value {
+        let Size { rows, columns } = self.plan().size;
+        json!({"rows": rows, "columns": columns, "shared_rows": 1, "shared_columns": 3})
+    }
+}
+
 /// Steps of the rise of the learning rate, and the share of all steps over which it falls at the end.
 const WARMUP: u64 = 100;
 const FALL: f64 = 0.3;

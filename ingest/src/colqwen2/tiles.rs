@@ -1,0 +1,187 @@
+//! Pages in tiles: a processor option for models whose attention does not reach over a whole page.
+//!
+//! A page is cut into overlapping tiles of whole merged patches, each an image of its own to the model. Of every merged patch
+//! the vector of that tile is kept in which it lies farthest from the cuts, so that the page has one vector per merged patch,
+//! row by row, as it would have had uncut; the tokens of the prompt are left out. Attention then costs what the tiles cost,
+//! which also makes pages at high resolution affordable to large models.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+use image::RgbImage;
+
+use super::ColQwen2;
+use super::fields::Fields;
+use super::model::ModelInput;
+use super::preprocess::{self, Grid};
+use crate::encoder::EncoderError;
+
+/// Sizes in merged patches; from `tiles` in the processor's file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tiling {
+    /// Rows of a tile.
+    pub rows: usize,
+    /// Columns of a tile; pages that are not wider are not cut.
+    pub columns: usize,
+    /// Rows that a tile shares with the next.
+    pub shared_rows: usize,
+    /// Columns that a tile shares with the next.
+    pub shared_columns: usize,
+}
+
+/// A tile of a page, in merged patches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tile {
+    /// Rows of the page that the model sees.
+    pub rows: Range<usize>,
+    /// Columns of the page that the model sees.
+    pub columns: Range<usize>,
+    /// Rows of the page whose vectors are kept.
+    pub kept_rows: Range<usize>,
+    /// Columns of the page whose vectors are kept.
+    pub kept_columns: Range<usize>,
+}
+
+impl Tile {
+    /// The merged grid that the model sees.
+    pub fn grid(&self) -> Grid {
+        Grid { rows: self.rows.len(), columns: self.columns.len() }
+    }
+
+    /// Kept vectors: the place in the tile, row by row, and the place on a page of `columns` columns.
+    pub fn kept(&self, columns: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.kept_rows.clone().flat_map(move |row| {
+            self.kept_columns.clone().map(move |column| {
+                let within = (row - self.rows.start) * self.columns.len() + column - self.columns.start;
+                (within, row * columns + column)
+            })
+        })
+    }
+}
+
+impl Tiling {
+    /// Reads `{"rows": 4, "columns": 16, "shared_rows": 1, "shared_columns": 3}`.
+    pub(crate) fn read(fields: &Fields) -> Result<Option<Self>, EncoderError> {
+        let Some(tiles) = fields.object("tiles") else { return Ok(None) };
+        let side = |name: &str, shared: &str| {
+            let size = tiles.count(name, None)?;
+            let overlap = if tiles.get(shared).is_some() { tiles.count(shared, None)? } else { 0 };
+            if size == 0 || overlap >= size {
+                return Err(tiles.refuse(shared, format!("less than {name}, which is {size}")));
+            }
+            Ok((size, overlap))
+        };
+        let ((rows, shared_rows), (columns, shared_columns)) =
+            (side("rows", "shared_rows")?, side("columns", "shared_columns")?);
+        Ok(Some(Self { rows, columns, shared_rows, shared_columns }))
+    }
+
+    /// The tiles of a page of `grid` merged patches, row by row.
+    pub fn tiles(&self, grid: Grid) -> Vec<Tile> {
+        let rows = spans(grid.rows, self.rows, self.shared_rows);
+        let columns = spans(grid.columns, self.columns, self.shared_columns);
+        let tile = |(rows, kept_rows): &(Range<usize>, Range<usize>), columns: &(Range<usize>, Range<usize>)| Tile {
+            rows: rows.clone(),
+            kept_rows: kept_rows.clone(),
+            columns: columns.0.clone(),
+            kept_columns: columns.1.clone(),
+        };
+        rows.iter().flat_map(|rows| columns.iter().map(move |columns| tile(rows, columns))).collect()
+    }
+}
+
+impl ColQwen2 {
+    /// The hidden states of a page that is encoded in tiles, one per merged patch, row by row: patches x hidden_size. Also the
+    /// page's grid, before merging. `index` is for the messages.
+    pub(super) fn tiled_states(
+        &self,
+        tiling: Tiling,
+        index: usize,
+        page: &RgbImage,
+    ) -> Result<(Tensor, Grid), EncoderError> {
+        let vision = &self.model.config().vision;
+        let (values, grid) = self.preprocessor.patches(index, page)?;
+        let merged = grid.merged(vision.merge_size);
+        // The values of a merged patch stand together.
+        let width = vision.patch_dim() * vision.merge_size * vision.merge_size;
+        let tiles = tiling.tiles(merged);
+        let at_once = if self.page_per_core { tiles.len() } else { self.pages_per_batch };
+        let (mut states, mut places, mut before) = (Vec::new(), vec![0u32; merged.patches()], 0);
+        for tiles in tiles.chunks(at_once.max(1)) {
+            let mut cut = Vec::with_capacity(tiles.iter().map(|tile| tile.grid().patches() * width).sum());
+            let (mut sequences, mut grids) = (Vec::new(), Vec::new());
+            for tile in tiles {
+                for row in tile.rows.clone() {
+                    let first = row * merged.columns + tile.columns.start;
+                    cut.extend_from_slice(&values[first * width..(first + tile.columns.len()) * width]);
+                }
+                let seen = tile.grid();
+                sequences.push(self.tokens.tile(seen.patches()));
+                grids.push(Grid { rows: seen.rows * vision.merge_size, columns: seen.columns * vision.merge_size });
+                for (within, on_page) in tile.kept(merged.columns) {
+                    places[on_page] = (before + self.tokens.first_patch() + within) as u32;
+                }
+                before += self.tokens.first_patch() + seen.patches();
+            }
+            let pixel_values = Some(preprocess::pixel_tensor(cut, vision.patch_dim())?);
+            states.push(self.model.hidden(&ModelInput { sequences, pixel_values, grids }, self.ops)?);
+        }
+        let states = Tensor::cat(&states, 0)?;
+        let places = Tensor::from_vec(places, merged.patches(), states.device())?;
+        Ok((states.index_select(&places, 0)?, grid))
+    }
+}
+
+/// Spans of `size` that cover `total`, and the part of each that is kept: up to the middle of what it shares with the next.
+fn spans(total: usize, size: usize, shared: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let mut starts: Vec<usize> = (0..total.saturating_sub(shared).max(1)).step_by(size - shared).collect();
+    // The last one is moved back to full size rather than cut short.
+    starts.iter_mut().for_each(|start| *start = (*start).min(total.saturating_sub(size)));
+    let mut kept = 0;
+    let ends = starts.iter().skip(1).copied().map(Some).chain([None]);
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(start, next)| {
+            let end = (start + size).min(total);
+            let first = kept;
+            kept = next.map_or(end, |next| (next + end).div_ceil(2));
+            (*start..end, first..kept)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_patch_is_kept_once_and_seen_by_its_tile(
+            rows in 1usize..40, columns in 1usize..40, height in 1usize..9, width in 1usize..9, shared in 0usize..9,
+        ) {
+            let tiling =
+                Tiling { rows: height, columns: width, shared_rows: shared % height, shared_columns: shared % width };
+            let mut seen = vec![0; rows * columns];
+            for tile in tiling.tiles(Grid { rows, columns }) {
+                prop_assert!(tile.rows.len() == height.min(rows) && tile.columns.len() == width.min(columns));
+                prop_assert!(tile.rows.end <= rows && tile.columns.end <= columns);
+                for (within, on_page) in tile.kept(columns) {
+                    prop_assert!(within < tile.grid().patches());
+                    seen[on_page] += 1;
+                }
+            }
+            prop_assert!(seen.iter().all(|times| *times == 1));
+        }
+    }
+
+    #[test]
+    fn kept_parts_meet_in_the_middle_of_what_is_shared() {
+        assert_eq!(spans(10, 4, 2), [(0..4, 0..3), (2..6, 3..5), (4..8, 5..7), (6..10, 7..10)]);
+        assert_eq!(spans(3, 4, 2), [(0..3, 0..3)]);
+        assert_eq!(spans(7, 4, 1), [(0..4, 0..4), (3..7, 4..7)]);
+        assert_eq!(spans(8, 4, 1), [(0..4, 0..4), (3..7, 4..6), (4..8, 6..8)]);
+    }
+}
