@@ -46,6 +46,19 @@ pub enum Error {
     #[cfg(feature = "encode")]
     #[error(transparent)]
     Page(#[from] colqwen_index_ingest::page::PageError),
+    /// Training failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Train(#[from] colqwen_index_train::Error),
+    /// Training data name a page that is not there.
+    #[cfg(feature = "train")]
+    #[error("page {page} of the training data is not found: {problem}")]
+    PageMissing {
+        /// The page.
+        page: colqwen_index_train::data::PageId,
+        /// Where it was looked for.
+        problem: String,
+    },
     /// Tantivy failed.
     #[error(transparent)]
     Tantivy(#[from] TantivyError),

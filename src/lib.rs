@@ -35,9 +35,13 @@ pub mod indexing;
 #[cfg(feature = "encode")]
 pub mod model;
 pub mod page_index;
+#[cfg(feature = "train")]
+pub mod training;
 
 pub use colqwen_index_field as field;
 pub use colqwen_index_ingest as ingest;
+#[cfg(feature = "train")]
+pub use colqwen_index_train as train;
 pub use tantivy;
 
 pub use colqwen_index_field::{

@@ -24,14 +24,10 @@ impl Model {
     /// # Errors
     /// There is no such checkpoint or device, or a file of it is missing or damaged.
     pub fn load(name: &str, device: &str) -> Result<Self, Error> {
-        let device = parse_device(device)?;
+        let encoder = Box::new(load_colqwen2(name, device)?);
         if name == builtin::NAME {
-            let encoder = Box::new(ColQwen2::builtin()?);
             return Ok(Self { encoder, name: name.to_owned() });
         }
-        let (folder, base) = resolve(name)?;
-        let options = LoadOptions { device, base, ..LoadOptions::default() };
-        let encoder = Box::new(ColQwen2::load(&folder, &options)?);
         // A folder is recorded so that it is found from anywhere; a hub id as it is.
         let local = Path::new(name).canonicalize().ok();
         let name = local.map_or(name.to_owned(), |folder| folder.display().to_string());
@@ -46,6 +42,19 @@ impl Model {
             query_format: self.encoder.query_format().to_owned(),
         }
     }
+}
+
+/// The checkpoint that a name stands for, as [`Model::load`] finds it, with all that is particular to ColQwen2.
+///
+/// # Errors
+/// As [`Model::load`].
+pub fn load_colqwen2(name: &str, device: &str) -> Result<ColQwen2, Error> {
+    let device = parse_device(device)?;
+    if name == builtin::NAME {
+        return Ok(ColQwen2::builtin()?);
+    }
+    let (folder, base) = resolve(name)?;
+    Ok(ColQwen2::load(&folder, &LoadOptions { device, base, ..LoadOptions::default() })?)
 }
 
 #[cfg(feature = "hub")]

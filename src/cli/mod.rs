@@ -3,12 +3,16 @@
 mod delete;
 #[cfg(feature = "encode")]
 mod encode;
+#[cfg(feature = "train")]
+mod eval;
 mod export;
 mod import;
 #[cfg(feature = "encode")]
 mod index;
 mod inspect;
 mod interrupt;
+#[cfg(feature = "train")]
+mod mine;
 #[cfg(feature = "encode")]
 mod model;
 mod optimize;
@@ -16,6 +20,8 @@ mod progress;
 mod results;
 mod search;
 mod stats;
+#[cfg(feature = "train")]
+mod train;
 
 use std::process::ExitCode;
 
@@ -49,6 +55,12 @@ enum Command {
     Inspect(inspect::Arguments),
     Optimize(optimize::Arguments),
     Delete(delete::Arguments),
+    #[cfg(feature = "train")]
+    Train(train::Arguments),
+    #[cfg(feature = "train")]
+    Eval(eval::Arguments),
+    #[cfg(feature = "train")]
+    Mine(mine::Arguments),
 }
 
 /// A mistake in the arguments that only running the command shows.
@@ -82,6 +94,12 @@ pub fn run() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Optimize(arguments) => optimize::run(arguments, quiet),
         Command::Delete(arguments) => delete::run(arguments, quiet),
+        #[cfg(feature = "train")]
+        Command::Train(arguments) => train::run(arguments, quiet),
+        #[cfg(feature = "train")]
+        Command::Eval(arguments) => eval::run(arguments, quiet),
+        #[cfg(feature = "train")]
+        Command::Mine(arguments) => mine::run(arguments, quiet),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -139,6 +139,11 @@ impl PageIndex {
         Ok(())
     }
 
+    /// The number of the index's generation in use.
+    pub fn generation(&self) -> u32 {
+        self.pointer.generation
+    }
+
     /// A snapshot of the last commit that was loaded.
     pub fn searcher(&self) -> Searcher {
         self.reader.searcher()

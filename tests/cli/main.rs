@@ -10,5 +10,7 @@ mod further;
 mod index_search;
 mod pooling;
 mod support;
+#[cfg(feature = "train")]
+mod training;
 mod usage;
 mod writers;

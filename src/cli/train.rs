@@ -1,0 +1,230 @@
+//! `colqwen-index train`
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use colqwen_index::ingest::builtin;
+use colqwen_index::model::load_colqwen2;
+use colqwen_index::train::data;
+use colqwen_index::train::loss::{Kind, Loss};
+use colqwen_index::train::optimiser::Decay;
+use colqwen_index::train::trainer::Ending;
+use colqwen_index::train::watch::{StepRecord, Verdict};
+use colqwen_index::training::{Preparation, ProjectionOptions, train_projection};
+
+use super::interrupt::Interrupt;
+use super::{progress, wrong_usage};
+
+/// Train a model's projection on queries whose pages are known.
+///
+/// The projection turns the language model's states into token vectors; the rest of the model stays as it is. So every
+/// query and page goes through the model once, the states are kept under OUT/hidden, and an epoch costs the projection
+/// alone. A batch of any size fits: gradients are cached, exactly (--mini-batch sets the memory).
+///
+/// OUT receives steps.jsonl (one line per step), plot.svg, training.state and, at the end, model/: a checkpoint to be
+/// named with --model. A run that ends early or is killed goes on with --resume, as if it had not been interrupted. When
+/// nothing is being learnt, that is said in words.
+///
+/// The data are a Parquet file with `query_id`, `query` and `positives` (list of `doc_id`, `page`, and `weight`), and if
+/// there are any `negatives` and `group`. Documents have the ids that `index` gives them.
+///
+/// Example: colqwen-index train --data questions.parquet --pages ~/papers --model vidore/colqwen2-v1.0 --out trained
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The training data.
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// The files and folders that hold the pages.
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    pages: Vec<PathBuf>,
+    /// The model to begin with: a folder, a hub id, or `builtin`.
+    #[arg(long, value_name = "M")]
+    model: String,
+    /// The folder for everything that comes out.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What is asked of the scores.
+    #[arg(long, value_enum, default_value_t = LossName::InfoNce)]
+    loss: LossName,
+    /// What scores are divided by in the loss.
+    #[arg(long, value_name = "T", default_value_t = 0.02)]
+    temperature: f64,
+    /// Queries per batch: the more, the more negatives each of them meets.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    batch: usize,
+    /// Mined negatives per query and batch, where the data have some.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    negatives: usize,
+    /// Queries or pages that are in memory with their gradients at once.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    mini_batch: usize,
+    /// How often every query is seen.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    epochs: u64,
+    /// The highest learning rate, reached after a twentieth of the steps.
+    #[arg(long, value_name = "R", default_value_t = 1e-3)]
+    rate: f64,
+    /// How the learning rate falls after that.
+    #[arg(long, value_enum, default_value_t = DecayName::Linear)]
+    decay: DecayName,
+    /// Share of hidden values that are dropped.
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    dropout: f64,
+    /// Begin with a new projection instead of the model's own.
+    #[arg(long)]
+    new_projection: bool,
+    /// What all chance depends on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Megabytes of hidden states of pages that are held in memory, and as many for queries; those of one batch are in any
+    /// case (at full size 2.4 MB per page).
+    #[arg(long, value_name = "MB", default_value_t = 2048)]
+    memory: usize,
+    /// Go on with the run in OUT.
+    #[arg(long)]
+    resume: bool,
+    /// Where the model computes hidden states: cpu or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+}
+
+/// What is asked of the scores.
+#[derive(Clone, Copy, ValueEnum)]
+enum LossName {
+    /// Cross entropy over all pages of the batch.
+    InfoNce,
+    /// The hardest page of the batch against the right one.
+    Pairwise,
+    /// A yes or no for every page.
+    Sigmoid,
+}
+
+/// How the learning rate falls.
+#[derive(Clone, Copy, ValueEnum)]
+enum DecayName {
+    /// Not at all.
+    Constant,
+    /// In a straight line.
+    Linear,
+    /// Along half a cosine.
+    Cosine,
+}
+
+impl Arguments {
+    fn options(&self) -> ProjectionOptions {
+        let kind = match self.loss {
+            LossName::InfoNce => Kind::InfoNce,
+            LossName::Pairwise => Kind::Pairwise,
+            LossName::Sigmoid => Kind::Sigmoid,
+        };
+        ProjectionOptions {
+            loss: Loss { temperature: self.temperature, ..Loss::new(kind) },
+            batch: self.batch,
+            negatives: self.negatives,
+            mini_batch: self.mini_batch,
+            epochs: self.epochs,
+            rate: self.rate,
+            decay: match self.decay {
+                DecayName::Constant => Decay::Constant,
+                DecayName::Linear => Decay::Linear,
+                DecayName::Cosine => Decay::Cosine,
+            },
+            seed: self.seed,
+            dropout: self.dropout,
+            new_projection: self.new_projection,
+            memory: self.memory.saturating_mul(1 << 20),
+            save_every: 50,
+            resume: self.resume,
+        }
+    }
+}
+
+pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
+    let data = data::read(&arguments.data)?;
+    let unusable = data.questions.iter().filter(|question| question.positives.is_empty()).count();
+    if unusable > 0 {
+        progress::remark(
+            quiet,
+            &format!("{unusable} of {} queries have no positive page and are left out", data.questions.len()),
+        );
+    }
+    if arguments.new_projection && arguments.resume {
+        // The weights come from the state; the flag must only be the same as before.
+        progress::remark(quiet, "going on with the projection of the state");
+    }
+    if arguments.memory == 0 {
+        return Err(wrong_usage("--memory takes a number from 1"));
+    }
+    let model = load_colqwen2(&arguments.model, &arguments.device)?;
+    if arguments.model == builtin::NAME {
+        progress::remark(
+            quiet,
+            "note: the builtin model has random weights; a projection of random states learns little",
+        );
+    }
+    let interrupt = Interrupt::listen()?;
+    let bar = progress::pages(0, quiet);
+    let prepare = |event: Preparation<'_>| match event {
+        Preparation::Planned { pages } => bar.set_length(pages as u64),
+        Preparation::Page { doc_id } => {
+            bar.set_message(doc_id.to_owned());
+            bar.inc(1);
+        }
+    };
+    let mut reporter = Reporter { quiet, said: None };
+    let observe = |step: &StepRecord, verdict: Option<&Verdict>| {
+        bar.finish_and_clear();
+        reporter.step(step, verdict);
+        if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let outcome =
+        train_projection(&model, &data, &arguments.pages, &arguments.out, &arguments.options(), prepare, observe)?;
+    let caches = outcome.caches;
+    progress::remark(
+        quiet,
+        &format!(
+            "{} pages and {} queries went through the model, {} and {} were kept from before; {} steps",
+            caches.pages_computed,
+            caches.queries_computed,
+            caches.pages_kept,
+            caches.queries_kept,
+            outcome.steps.len()
+        ),
+    );
+    match (outcome.ending, outcome.model) {
+        (Ending::Complete, Some(folder)) => println!("{}", folder.display()),
+        _ => anyhow::bail!("interrupted; the state is saved, run the same command with --resume to go on"),
+    }
+    Ok(())
+}
+
+/// Prints steps, not too many of them, and each verdict once.
+struct Reporter {
+    quiet: bool,
+    said: Option<std::mem::Discriminant<Verdict>>,
+}
+
+impl Reporter {
+    fn step(&mut self, step: &StepRecord, verdict: Option<&Verdict>) {
+        if step.step < 10 || step.step.is_multiple_of(10) {
+            let line = format!(
+                "step {:>5}  loss {:.4} (without learning {:.4})  margin {:+.4}  accuracy {:.3}  variance {:.4}  gradient {:.3}",
+                step.step,
+                step.loss,
+                step.no_learning,
+                step.margin,
+                step.accuracy,
+                step.page_variance,
+                step.gradient_norm
+            );
+            progress::remark(self.quiet, &line);
+        }
+        let now = verdict.map(std::mem::discriminant);
+        if let (Some(verdict), true) = (verdict, now != self.said) {
+            // Also for those who asked for quiet: a run that learns nothing is no success.
+            eprintln!("warning: {verdict}");
+        }
+        self.said = now;
+    }
+}

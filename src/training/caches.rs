@@ -1,0 +1,165 @@
+//! Hidden states of all queries and pages of a training, computed where no earlier run left them.
+
+use std::path::{Path, PathBuf};
+
+use colqwen_index_ingest::colqwen2::ColQwen2;
+use colqwen_index_ingest::encoder::Encoder;
+use colqwen_index_ingest::page::Document;
+use colqwen_index_train::Error as TrainError;
+use colqwen_index_train::data::{PageId, TrainingData};
+use colqwen_index_train::hidden::{HiddenCache, HiddenSource, HiddenWriter, Key, Kind};
+
+use super::{Preparation, open_documents};
+use crate::Error;
+
+/// Queries that go through the model together.
+const QUERIES_AT_ONCE: usize = 32;
+
+/// What was computed, and what an earlier run had left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CacheReport {
+    /// Pages that went through the model.
+    pub pages_computed: usize,
+    /// Pages whose states were there.
+    pub pages_kept: usize,
+    /// Queries that went through the model.
+    pub queries_computed: usize,
+    /// Queries whose states were there.
+    pub queries_kept: usize,
+}
+
+/// The hidden states of everything that `data` names, from `folder/pages.parquet` and `folder/queries.parquet`. Pages come
+/// from the files under `paths`, by the ids that indexing gives them; what is missing in the caches, was made by another
+/// backbone or from another content of the file is computed. `memory` bytes of each cache are held.
+///
+/// # Errors
+/// A page is not found, a file cannot be read, the model refuses a page, or the disk is full.
+pub fn hidden_source(
+    folder: &Path,
+    model: &ColQwen2,
+    data: &TrainingData,
+    paths: &[PathBuf],
+    memory: usize,
+    progress: impl FnMut(Preparation<'_>),
+) -> Result<(HiddenSource, CacheReport), Error> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder, "create it"))?;
+    let mut making =
+        Making { folder, model, memory, backbone: model.backbone_fingerprint(), report: CacheReport::default() };
+    let queries = making.queries(data)?;
+    let pages = making.pages(&open_documents(paths, &data.pages())?, progress)?;
+    let source = HiddenSource::new(queries, pages, making.backbone)?;
+    Ok((source, making.report))
+}
+
+struct Making<'a> {
+    folder: &'a Path,
+    model: &'a ColQwen2,
+    memory: usize,
+    backbone: crate::Fingerprint,
+    report: CacheReport,
+}
+
+impl Making<'_> {
+    /// The cache that an earlier run left, if this model made it. One that cannot be read is made anew.
+    fn earlier(&self, path: &Path, kind: Kind) -> Option<HiddenCache> {
+        let cache = HiddenCache::open(path, self.memory).ok()?;
+        (cache.backbone() == self.backbone && cache.kind() == kind && cache.width() == self.model.hidden_size())
+            .then_some(cache)
+    }
+
+    fn open(&self, path: &Path) -> Result<HiddenCache, Error> {
+        Ok(HiddenCache::open(path, self.memory).map_err(TrainError::from)?)
+    }
+
+    fn writer(&self, path: &Path, kind: Kind) -> Result<HiddenWriter, Error> {
+        Ok(HiddenWriter::create(path, kind, self.model.hidden_size(), self.backbone).map_err(TrainError::from)?)
+    }
+
+    fn queries(&mut self, data: &TrainingData) -> Result<HiddenCache, Error> {
+        let path = self.folder.join("queries.parquet");
+        let mut texts: Vec<&str> = data.questions.iter().map(|question| question.query.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        let earlier = self.earlier(&path, Kind::Queries);
+        let key = |text: &str| Key::Query(text.to_owned());
+        let has = |text: &&str| earlier.as_ref().is_some_and(|cache| cache.has(&key(text)));
+        let (kept, missing): (Vec<&str>, Vec<&str>) = texts.into_iter().partition(has);
+        self.report.queries_kept = kept.len();
+        self.report.queries_computed = missing.len();
+        if missing.is_empty() && earlier.is_some() {
+            return self.open(&path);
+        }
+        let mut writer = self.writer(&path, Kind::Queries)?;
+        for text in kept {
+            copy(&mut writer, earlier.as_ref(), &key(text))?;
+        }
+        for texts in missing.chunks(QUERIES_AT_ONCE) {
+            for (text, states) in texts.iter().zip(self.model.hidden_queries(texts)?) {
+                writer.write(&key(text), None, states).map_err(TrainError::from)?;
+            }
+        }
+        writer.finish().map_err(TrainError::from)?;
+        self.open(&path)
+    }
+
+    fn pages(
+        &mut self,
+        documents: &[(Document, Vec<PageId>)],
+        mut progress: impl FnMut(Preparation<'_>),
+    ) -> Result<HiddenCache, Error> {
+        let path = self.folder.join("pages.parquet");
+        let earlier = self.earlier(&path, Kind::Pages);
+        let current = |document: &Document, page: &PageId| {
+            let hash = earlier.as_ref().and_then(|cache| cache.content_hash(&Key::Page(page.clone())));
+            hash == Some(document.content_hash().as_slice())
+        };
+        let all = || documents.iter().flat_map(|(document, pages)| pages.iter().map(move |page| (document, page)));
+        self.report.pages_kept = all().filter(|(document, page)| current(document, page)).count();
+        self.report.pages_computed = all().count() - self.report.pages_kept;
+        progress(Preparation::Planned { pages: self.report.pages_computed });
+        if self.report.pages_computed == 0 && earlier.is_some() {
+            return self.open(&path);
+        }
+        let mut writer = self.writer(&path, Kind::Pages)?;
+        for (document, pages) in documents {
+            let (kept, missing): (Vec<&PageId>, Vec<&PageId>) = pages.iter().partition(|page| current(document, page));
+            for page in kept {
+                copy(&mut writer, earlier.as_ref(), &Key::Page(page.clone()))?;
+            }
+            self.compute(&mut writer, document, &missing, &mut progress)?;
+        }
+        writer.finish().map_err(TrainError::from)?;
+        self.open(&path)
+    }
+
+    fn compute(
+        &self,
+        writer: &mut HiddenWriter,
+        document: &Document,
+        pages: &[&PageId],
+        progress: &mut impl FnMut(Preparation<'_>),
+    ) -> Result<(), Error> {
+        let (hash, budget) = (document.content_hash(), self.model.page_budget());
+        let mut reader = document.reader();
+        for pages in pages.chunks(self.model.pages_at_once()) {
+            let mut images = Vec::with_capacity(pages.len());
+            for page in pages {
+                images.push(reader.page(page.page, &budget)?.image);
+            }
+            for (page, states) in pages.iter().zip(self.model.hidden_pages(&images)?) {
+                writer.write(&Key::Page((*page).clone()), Some(&hash), states).map_err(TrainError::from)?;
+                progress(Preparation::Page { doc_id: &page.doc_id });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a page or query over from an earlier cache.
+fn copy(writer: &mut HiddenWriter, from: Option<&HiddenCache>, key: &Key) -> Result<(), Error> {
+    let Some(cache) = from else { return Ok(()) };
+    if let Some(states) = cache.get(key).map_err(TrainError::from)? {
+        writer.write(key, cache.content_hash(key), (*states).clone()).map_err(TrainError::from)?;
+    }
+    Ok(())
+}

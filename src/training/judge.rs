@@ -1,0 +1,137 @@
+//! How well a model ranks pages for queries whose pages are known.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use colqwen_index_field::{Effort, MultiVector, QueryVectors};
+use colqwen_index_ingest::encoder::Encoder;
+use colqwen_index_ingest::page::Document;
+use colqwen_index_train::Error as TrainError;
+use colqwen_index_train::data::{PageId, Question};
+use colqwen_index_train::maxsim::{MaxSim, Packed};
+use colqwen_index_train::metrics::{Judged, Metrics};
+
+use super::Preparation;
+use crate::indexing::find_files;
+use crate::page_index::SearchRequest;
+use crate::{Error, PageIndex};
+
+/// Queries that are encoded together.
+const QUERIES_AT_ONCE: usize = 32;
+/// Hits of an index that are ranked.
+const RANKED: usize = 1000;
+
+/// Ranks all pages of the files under `paths` for each question, best first: exactly, by MaxSim of freshly encoded pages,
+/// of which only scores are kept.
+///
+/// # Errors
+/// A file cannot be read, a positive page is in none of them, or the model refuses a page or query.
+pub fn rank_pages(
+    encoder: &dyn Encoder,
+    questions: &[&Question],
+    paths: &[PathBuf],
+    mut progress: impl FnMut(Preparation<'_>),
+) -> Result<Vec<Vec<PageId>>, Error> {
+    let files = find_files(paths)?;
+    let documents = files.iter().map(|(doc_id, path)| Ok((doc_id, Document::open(path)?)));
+    let documents: Vec<(&String, Document)> = documents.collect::<Result<_, Error>>()?;
+    let pages: usize = documents.iter().map(|(_, document)| document.page_count() as usize).sum();
+    progress(Preparation::Planned { pages });
+    let counts: HashMap<&str, u32> =
+        documents.iter().map(|(doc_id, document)| (doc_id.as_str(), document.page_count())).collect();
+    check_positives(questions, &format!("it is not among the {pages} pages under {paths:?}"), &mut |page| {
+        Ok(counts.get(page.doc_id.as_str()).is_some_and(|count| page.page <= *count))
+    })?;
+    let queries = packed(encode(encoder, questions)?.iter().map(|query| &query.vectors))?;
+    let (budget, maxsim) = (encoder.page_budget(), MaxSim::default());
+    let mut scored: Vec<Vec<(f32, PageId)>> = vec![Vec::with_capacity(pages); questions.len()];
+    for (doc_id, document) in &documents {
+        let mut reader = document.reader();
+        let numbers: Vec<u32> = (1..=document.page_count()).collect();
+        for numbers in numbers.chunks(encoder.pages_at_once()) {
+            let images = numbers.iter().map(|number| Ok(reader.page(*number, &budget)?.image));
+            let vectors = encoder.encode_pages(&images.collect::<Result<Vec<_>, Error>>()?)?;
+            let found = maxsim.score(&queries, &packed(vectors.iter().map(|page| &page.vectors))?)?;
+            for (query, scored) in scored.iter_mut().enumerate() {
+                let pages = numbers.iter().map(|number| PageId::new(doc_id.as_str(), *number));
+                scored.extend(found.scores.row(query).iter().copied().zip(pages));
+            }
+            numbers.iter().for_each(|_| progress(Preparation::Page { doc_id }));
+        }
+    }
+    // Of equal pages the first by its id, so that the outcome depends on nothing else.
+    let rank = |mut scored: Vec<(f32, PageId)>| {
+        scored.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
+        scored.into_iter().map(|(_, page)| page).collect()
+    };
+    Ok(scored.into_iter().map(rank).collect())
+}
+
+/// Ranks the pages of an index for each question, best first: the first 1000, exactly, by MaxSim of the stored vectors.
+///
+/// # Errors
+/// The encoder is not of the index's model, a positive page is not in the index, or a search fails.
+pub fn rank_index(
+    index: &PageIndex,
+    encoder: &dyn Encoder,
+    questions: &[&Question],
+) -> Result<Vec<Vec<PageId>>, Error> {
+    index.check_model(encoder.serves_pages_of())?;
+    let mut known: HashMap<String, Vec<u32>> = HashMap::new();
+    let mut holds = |page: &PageId| -> Result<bool, Error> {
+        if !known.contains_key(&page.doc_id) {
+            let pages = index.pages_of(&page.doc_id)?.into_iter().map(|(number, _)| number).collect();
+            known.insert(page.doc_id.clone(), pages);
+        }
+        Ok(known[&page.doc_id].contains(&page.page))
+    };
+    check_positives(questions, &format!("the index {:?} does not hold it", index.folder()), &mut holds)?;
+    let searcher = index.searcher();
+    let rank = |vectors: QueryVectors| {
+        let request =
+            SearchRequest { vectors: Some(vectors), k: RANKED, effort: Effort::Exact, ..SearchRequest::default() };
+        let hits = index.search(&searcher, &request)?;
+        Ok(hits.into_iter().map(|hit| PageId::new(hit.doc_id, hit.page)).collect())
+    };
+    encode(encoder, questions)?.into_iter().map(rank).collect()
+}
+
+/// A positive page that is not among those that are ranked would only look like a bad model.
+fn check_positives(
+    questions: &[&Question],
+    problem: &str,
+    holds: &mut impl FnMut(&PageId) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    for positive in questions.iter().flat_map(|question| &question.positives) {
+        if !holds(&positive.page)? {
+            return Err(Error::PageMissing { page: positive.page.clone(), problem: problem.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Judges rankings, one per question, by the positives of the questions. Questions without positives are left out.
+///
+/// # Errors
+/// No question has a positive.
+pub fn judge(questions: &[&Question], rankings: &[Vec<PageId>], seed: u64) -> Result<Metrics, Error> {
+    let known = questions.iter().zip(rankings).filter(|(question, _)| !question.positives.is_empty());
+    let judged =
+        known.map(|(question, ranking)| Judged::new(ranking, question.positives.iter().map(|positive| &positive.page)));
+    Ok(Metrics::of(&judged.collect::<Result<Vec<_>, _>>()?, seed)?)
+}
+
+/// The vectors of all questions, in order.
+pub(super) fn encode(encoder: &dyn Encoder, questions: &[&Question]) -> Result<Vec<QueryVectors>, Error> {
+    let mut vectors = Vec::with_capacity(questions.len());
+    for questions in questions.chunks(QUERIES_AT_ONCE) {
+        let texts: Vec<&str> = questions.iter().map(|question| question.query.as_str()).collect();
+        vectors.extend(encoder.encode_queries(&texts)?);
+    }
+    Ok(vectors)
+}
+
+fn packed<'a>(items: impl Iterator<Item = &'a MultiVector>) -> Result<Packed, TrainError> {
+    let items: Vec<&MultiVector> = items.collect();
+    Packed::from_multi_vectors(&items)
+}

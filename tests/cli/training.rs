@@ -1,0 +1,189 @@
+//! `train`, `eval` and `mine`, from questions about the sample files to a checkpoint and its metrics.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use colqwen_index::train::data::{PageId, PositivePage, Question, TrainingData, read, write};
+use serde_json::{Value, json};
+
+use super::support::{PROGRAM, Ran, cli, samples, wait_until};
+
+const PAGES: [(&str, u32, &str); 9] = [
+    ("espresso-machine-manual.pdf", 1, "how is the boiler descaled"),
+    ("espresso-machine-manual.pdf", 2, "which pressure does the pump hold"),
+    ("glow-worm-note.pdf", 1, "where do glow worms live"),
+    ("pantry-recipes.pdf", 1, "bread with seeds"),
+    ("pantry-recipes.pdf", 2, "how long does the soup simmer"),
+    ("solar-plant-report.pdf", 1, "power of the solar plant"),
+    ("solar-plant-report.pdf", 2, "which inverter failed"),
+    ("tarn-ridge-walk.pdf", 1, "the walk along the ridge"),
+    ("tarn-ridge-walk.pdf", 2, "where is the bus stop"),
+];
+
+/// One question about each of nine pages. A page that the samples lack would be an error of the program's.
+fn questions() -> TrainingData {
+    let question = |(row, (doc_id, page, query)): (usize, &(&str, u32, &str))| Question {
+        query_id: row.to_string(),
+        query: (*query).to_owned(),
+        positives: vec![PositivePage { page: PageId::new(*doc_id, *page), weight: 1.0 }],
+        ..Question::default()
+    };
+    TrainingData { questions: PAGES.iter().enumerate().map(question).collect(), mined_from: None }
+}
+
+fn data(folder: &Path) -> PathBuf {
+    let path = folder.join("questions.parquet");
+    write(&path, &questions()).unwrap();
+    path
+}
+
+fn train(data: &Path, out: &Path, epochs: u64) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(["train", "--model", "builtin", "--new-projection", "--rate", "0.003", "--temperature", "0.05"]);
+    command.args(["--epochs", &epochs.to_string(), "--mini-batch", "4", "--pages"]).arg(samples());
+    command.arg("--data").arg(data).arg("--out").arg(out);
+    command
+}
+
+fn steps(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("steps.jsonl")).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn ndcg(data: &Path, model: &Path) -> f64 {
+    let run = cli!("eval", "--data", data, "--pages", samples(), "--model", model, "--json").done();
+    let metrics: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(metrics["queries"], json!(9));
+    let number = |name: &str| metrics["ndcg_5"][name].as_f64().unwrap();
+    assert!(number("low") <= number("mean") && number("mean") <= number("high"));
+    number("mean")
+}
+
+#[test]
+fn a_projection_learns_the_questions_it_is_shown_and_the_backbone_runs_once() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (data, out) = (data(temporary.path()), temporary.path().join("out"));
+    let run = Ran::of(&mut train(&data, &out, 150)).done();
+    assert!(run.err.contains("9 pages and 9 queries went through the model, 0 and 0 were kept"), "{}", run.err);
+    let model = out.join("model");
+    assert_eq!(run.out.trim(), model.display().to_string());
+    let steps = steps(&out);
+    assert_eq!(steps.len(), 150);
+    let loss = |step: &Value| step["loss"].as_f64().unwrap();
+    assert!(loss(&steps[149]) < 0.3 * steps[149]["no_learning"].as_f64().unwrap(), "{}", steps[149]);
+    assert!(std::fs::read_to_string(out.join("plot.svg")).unwrap().contains("loss without learning"));
+    // Each step is one of 150 epochs, and all of them together needed each page once.
+    assert_eq!(steps[149]["epoch"], json!(149));
+    assert!(ndcg(&data, &model) > 0.9);
+    assert!(ndcg(&data, Path::new("builtin")) < 0.8);
+    let table = cli!("eval", "--data", &data, "--pages", samples(), "--model", &model).done().out;
+    assert!(table.contains("nDCG@5") && table.contains("recall@10"), "{table}");
+
+    assert!(Ran::of(&mut train(&data, &out, 150)).refused(1).contains("trained model already"));
+    // The states serve another training, and one of the checkpoint that came out.
+    let other = temporary.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::rename(out.join("hidden"), other.join("hidden")).unwrap();
+    let mut again = Command::new(PROGRAM);
+    again.arg("train").arg("--model").arg(&model).arg("--data").arg(&data).arg("--out").arg(&other);
+    let run = Ran::of(again.args(["--epochs", "2", "--pages"]).arg(samples())).done();
+    assert!(run.err.contains("0 pages and 0 queries went through the model, 9 and 9 were kept"), "{}", run.err);
+}
+
+#[test]
+fn a_killed_training_goes_on_as_if_it_had_not_been() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = data(temporary.path());
+    let (whole, killed) = (temporary.path().join("whole"), temporary.path().join("killed"));
+    Ran::of(&mut train(&data, &whole, 160)).done();
+    let mut run = train(&data, &killed, 160);
+    let mut run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(wait_until(&mut run, || steps(&killed).len() > 60), "it ended before it could be killed");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(!killed.join("model").exists());
+    let resumed = Ran::of(train(&data, &killed, 160).arg("--resume")).done();
+    assert!(resumed.err.contains("0 pages and 0 queries went through the model"), "{}", resumed.err);
+    let log = |out: &Path| std::fs::read(out.join("steps.jsonl")).unwrap();
+    assert!(log(&whole) == log(&killed), "the steps differ");
+    let weights = |out: &Path| std::fs::read(out.join("model/model.safetensors")).unwrap();
+    assert!(weights(&whole) == weights(&killed), "the weights differ");
+
+    let other = Ran::of(train(&data, &temporary.path().join("none"), 160).arg("--resume")).refused(1);
+    assert!(other.contains("training.state"), "{other}");
+}
+
+#[test]
+fn mined_negatives_answer_nothing_and_score_below_the_positive() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (data, index) = (data(temporary.path()), temporary.path().join("index"));
+    let out = temporary.path().join("mined.parquet");
+    cli!("index", samples(), "--index", &index).done();
+    let mine = |threshold: &str| {
+        cli!("mine", "--index", &index, "--data", &data, "--out", &out, "--threshold", threshold, "--effort", "exact")
+            .done();
+        read(&out).unwrap()
+    };
+    let mined = mine("0.9999");
+    let from = mined.mined_from.as_ref().unwrap();
+    assert_eq!((from.generation.as_str(), from.page_fingerprint.is_some()), ("1", true));
+    assert_eq!(mined.questions.len(), 9);
+    for (question, asked) in mined.questions.iter().zip(questions().questions) {
+        assert_eq!((&question.query, &question.positives), (&asked.query, &asked.positives));
+        let pages: HashSet<&PageId> = question.negatives.iter().map(|negative| &negative.page).collect();
+        assert!(pages.len() == question.negatives.len() && !pages.contains(&asked.positives[0].page));
+        assert!(question.negatives.is_sorted_by(|one, next| one.score >= next.score));
+        assert!(question.negatives.iter().all(|negative| negative.origin.as_deref() == Some("index")));
+        // Against a search of one's own.
+        let run = cli!("search", &index, &question.query, "-k", "9", "--effort", "exact", "--json").done();
+        let line = &run.json_lines()[0];
+        let score_of = |page: &PageId| {
+            let hit = line.hits.iter().find(|hit| hit.doc_id == page.doc_id && hit.page == u64::from(page.page));
+            hit.unwrap().score
+        };
+        let limit = 0.9999 * score_of(&asked.positives[0].page);
+        let expected = line.hits.iter().filter(|hit| hit.score <= limit).count();
+        let own = usize::from(score_of(&asked.positives[0].page) <= limit);
+        assert_eq!(question.negatives.len(), expected - own);
+    }
+    // Random vectors are much alike: a strict threshold leaves nothing, a generous one everything.
+    assert!(mine("0.01").questions.iter().all(|question| question.negatives.is_empty()));
+    let all = mine("100");
+    assert!(all.questions.iter().all(|question| question.negatives.len() == 8));
+
+    // A query that nobody labelled keeps all its hits, and one whose page is not in the index gets none.
+    let bare = Question { query_id: "bare".into(), query: "anything".into(), ..Question::default() };
+    let mut lost = bare.clone();
+    lost.query_id = "lost".into();
+    lost.positives = vec![PositivePage { page: PageId::new("no \"such\" file.pdf", 1), weight: 1.0 }];
+    write(&data, &TrainingData { questions: vec![bare, lost], mined_from: None }).unwrap();
+    let run = cli!("mine", "--index", &index, "--data", &data, "--out", &out, "--depth", "5").done();
+    assert!(run.err.contains("1 queries whose positives the index lacks"), "{}", run.err);
+    let counts: Vec<usize> = read(&out).unwrap().questions.iter().map(|question| question.negatives.len()).collect();
+    assert_eq!(counts, [5, 0]);
+}
+
+#[test]
+fn an_index_is_judged_like_the_pages_it_holds_and_lost_pages_are_named() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (data, index) = (data(temporary.path()), temporary.path().join("index"));
+    cli!("index", samples(), "--index", &index, "--bits", "16").done();
+    let of = |run: Ran| serde_json::from_str::<Value>(&run.done().out).unwrap();
+    let by_index = of(cli!("eval", "--data", &data, "--index", &index, "--json"));
+    let by_pages = of(cli!("eval", "--data", &data, "--pages", samples(), "--model", "builtin", "--json"));
+    assert_eq!(by_index["queries"], by_pages["queries"]);
+    assert!((by_index["mrr"]["mean"].as_f64().unwrap() - by_pages["mrr"]["mean"].as_f64().unwrap()).abs() < 0.1);
+
+    let mut lost = questions();
+    lost.questions[3].positives[0].page = PageId::new("pantry-recipes.pdf", 77);
+    write(&data, &lost).unwrap();
+    let named = |run: Ran| {
+        let error = run.refused(1);
+        assert!(error.contains("pantry-recipes.pdf") && error.contains("page 77"), "{error}");
+    };
+    named(cli!("eval", "--data", &data, "--index", &index));
+    named(cli!("eval", "--data", &data, "--pages", samples(), "--model", "builtin"));
+    named(Ran::of(&mut train(&data, &temporary.path().join("out"), 1)));
+    assert_eq!(cli!("eval", "--data", &data, "--model", "builtin").code, Some(2));
+}
