@@ -7,7 +7,7 @@ use colqwen_index::model::Model;
 use colqwen_index::train::data::{self, PageId, Question};
 use colqwen_index::train::metrics::{Mean, Metrics};
 use colqwen_index::training::{Preparation, judge, rank_index, rank_pages};
-use colqwen_index::{Error, PageIndex};
+use colqwen_index::PageIndex;
 use comfy_table::Table;
 
 use super::{model, progress};
@@ -87,7 +87,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
 
 fn table(metrics: &Metrics) -> Table {
     let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(["metric", "mean", "95 % from", "to"]);
+    table.load_style(comfy_table::presets::NOTHING).set_header(["metric", "mean", "95 % from", "to"]);
     let rows: [(&str, Mean); 6] = [
         ("nDCG@5", metrics.ndcg_5),
         ("nDCG@10", metrics.ndcg_10),
