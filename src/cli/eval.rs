@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use colqwen_index::PageIndex;
 use colqwen_index::model::Model;
 use colqwen_index::train::data::{self, PageId, Question};
 use colqwen_index::train::metrics::{Mean, Metrics};
 use colqwen_index::training::{Preparation, judge, rank_index, rank_pages};
-use colqwen_index::PageIndex;
 use comfy_table::Table;
 
 use super::{model, progress};
