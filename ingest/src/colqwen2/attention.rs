@@ -1,10 +1,9 @@
 //! Attention over packed sequences: no padding, each sequence attends to itself alone.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::elementwise::ScaledSoftmax;
-use super::ops::Ops;
 
 /// Lengths of the sequences that lie one after the other in a packed tensor.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,40 +43,6 @@ impl Packing {
             (at - length, *length)
         })
     }
-}
-
-/// Attention written out: differentiable with [`Ops::Differentiable`], and for any device.
-pub(crate) fn plain(q: &Tensor, k: &Tensor, v: &Tensor, packing: &Packing, causal: bool, ops: Ops) -> Result<Tensor> {
-    let (heads, kv_heads, scale) = (q.dim(1)?, k.dim(1)?, 1.0 / (q.dim(2)? as f64).sqrt());
-    let outputs = packing.spans().map(|(start, length)| {
-        // heads x tokens x head_dim
-        let head_first = |x: &Tensor| x.narrow(0, start, length)?.transpose(0, 1)?.contiguous();
-        let (q, k, v) = (head_first(q)?, head_first(k)?, head_first(v)?);
-        let (k, v) = (repeat_heads(&k, heads / kv_heads)?, repeat_heads(&v, heads / kv_heads)?);
-        let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
-        // The softmax needs more than bf16's eight bits.
-        let scores = scores.to_dtype(DType::F32)?;
-        let scores = if causal { scores.broadcast_add(&causal_mask(length, scores.device())?)? } else { scores };
-        let weights = ops.softmax(&scores)?.to_dtype(v.dtype())?;
-        weights.matmul(&v)?.transpose(0, 1)?.contiguous()
-    });
-    Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
-}
-
-/// Each kv head `times` times in a row, for `heads x tokens x head_dim`.
-fn repeat_heads(x: &Tensor, times: usize) -> Result<Tensor> {
-    if times == 1 {
-        return Ok(x.clone());
-    }
-    let (heads, tokens, dim) = x.dims3()?;
-    x.unsqueeze(1)?.expand((heads, times, tokens, dim))?.contiguous()?.reshape((heads * times, tokens, dim))
-}
-
-fn causal_mask(tokens: usize, device: &candle_core::Device) -> Result<Tensor> {
-    let mask: Vec<f32> = (0..tokens)
-        .flat_map(|row| (0..tokens).map(move |column| if column > row { f32::NEG_INFINITY } else { 0.0 }))
-        .collect();
-    Tensor::from_vec(mask, (tokens, tokens), device)
 }
 
 /// Attention for inference on CPU: one head and one block of rows at a time, so that the scores stay in the cache,
@@ -121,32 +86,6 @@ fn one_head(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, causal: bool) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
-
-    fn random(shape: (usize, usize, usize), seed: u64) -> Tensor {
-        let mut state = seed;
-        let values: Vec<f32> = (0..shape.0 * shape.1 * shape.2)
-            .map(|_| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                ((state >> 33) as f32 / (1u64 << 30) as f32) - 1.0
-            })
-            .collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
-
-    #[test]
-    fn head_by_head_equals_attention_written_out() {
-        let packing = Packing::new(vec![700, 1, 33]);
-        let (q, k, v) = (random((734, 4, 8), 1), random((734, 2, 8), 2), random((734, 2, 8), 3));
-        for causal in [false, true] {
-            let one = by_head(&q, &k, &v, &packing, causal).unwrap();
-            for ops in [Ops::Fused, Ops::Differentiable] {
-                let two = plain(&q, &k, &v, &packing, causal, ops).unwrap();
-                let difference = (&one - &two).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-                assert!(difference < 1e-5, "{difference}");
-            }
-        }
-    }
 
     #[test]
     fn starts_and_spans() {
