@@ -8,9 +8,12 @@
 
 mod adapter;
 mod attention;
+mod attention_gradient;
 mod backbone;
 mod checkpoint;
 mod config;
+pub mod derivative;
+mod differentiable;
 mod elementwise;
 mod fields;
 mod fingerprint;
@@ -22,6 +25,7 @@ mod layout;
 mod load;
 pub mod model;
 pub mod ops;
+pub mod pass;
 pub mod preprocess;
 mod projection;
 pub mod query_format;
@@ -40,6 +44,7 @@ use rayon::prelude::*;
 pub use self::backbone::HiddenStates;
 pub use self::config::{Config, TextConfig, VisionConfig};
 pub use self::load::{LoadOptions, WeightMemory, parse_device};
+pub use self::save::save_new_model;
 pub use self::settings::Settings;
 
 use self::checkpoint::Checkpoint;
@@ -78,6 +83,24 @@ impl ColQwen2 {
     /// The network on tensors.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The canonical names and shapes of all weights, in the order of the names.
+    pub fn weights(&self) -> impl Iterator<Item = (&str, Vec<usize>)> {
+        self.checkpoint.tensors().map(|(name, _, weight)| (name, weight.shape))
+    }
+
+    /// The weight of this canonical name, an adapter's update included, in f32 on the CPU.
+    ///
+    /// # Errors
+    /// There is none, or a failure of the tensor library.
+    pub fn weight(&self, name: &str) -> Result<Tensor, EncoderError> {
+        Ok(self.checkpoint.mapped(name, &[])?.tensor()?)
+    }
+
+    /// Whether an adapter was merged into the weights when they were loaded.
+    pub fn has_adapter(&self) -> bool {
+        self.folders.len() > 1
     }
 
     /// The image processor.

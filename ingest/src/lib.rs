@@ -23,3 +23,5 @@ mod mapped;
 pub mod page;
 pub mod pooling;
 pub mod whole_file;
+#[cfg(feature = "encode")]
+pub mod whole_folder;

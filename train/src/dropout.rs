@@ -1,6 +1,7 @@
 //! Dropout that can be played again.
 
 use candle_core::{Device, Tensor};
+use colqwen_index_ingest::colqwen2::derivative::with_derivative;
 
 use crate::Error;
 use crate::encode::{Place, Side};
@@ -28,22 +29,17 @@ impl Dropout {
         Ok(Self { rate, seed })
     }
 
+    /// What is dropped in `layer` from the activations of items that have `lengths` tokens each.
+    pub fn mask(&self, lengths: &[usize], layer: u64, side: Side, place: Place) -> Mask {
+        Mask { dropout: *self, lengths: lengths.to_vec(), layer, side, place }
+    }
+
     /// `x`, `tokens x width`, of items that have `lengths` tokens each, with some values dropped.
     ///
     /// # Errors
     /// The device fails.
     pub fn apply(&self, x: &Tensor, lengths: &[usize], layer: u64, side: Side, place: Place) -> Result<Tensor, Error> {
-        if self.rate == 0.0 {
-            return Ok(x.clone());
-        }
-        let width = x.dims().last().copied().unwrap_or_default();
-        let mut mask = Vec::with_capacity(x.elem_count());
-        for (row, length) in (place.first_row..).zip(lengths) {
-            let key = [place.step, layer, side as u64, row];
-            self.fill(&mut mask, Stream::new(self.seed, Purpose::Dropout, &key), length * width);
-        }
-        let mask = Tensor::from_vec(mask, x.shape(), &Device::Cpu)?.to_device(x.device())?;
-        Ok((x * mask)?)
+        Ok(self.mask(lengths, layer, side, place).apply(x)?)
     }
 
     fn fill(&self, mask: &mut Vec<f32>, mut stream: Stream, values: usize) {
@@ -59,6 +55,37 @@ impl Dropout {
                 .iter()
                 .map(|pair| if u32::from(u16::from_le_bytes(*pair)) < dropped { 0.0 } else { kept }),
         );
+    }
+}
+
+/// What one layer drops in one mini-batch.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    dropout: Dropout,
+    lengths: Vec<usize>,
+    layer: u64,
+    side: Side,
+    place: Place,
+}
+
+impl Mask {
+    /// `x`, `tokens x width`, with some values dropped, and no gradient for those.
+    ///
+    /// # Errors
+    /// `x` has other tokens than the items, or the device fails.
+    pub fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        if self.dropout.rate == 0.0 {
+            return Ok(x.clone());
+        }
+        let width = x.dims().last().copied().unwrap_or_default();
+        let mut mask = Vec::with_capacity(x.elem_count());
+        for (row, length) in (self.place.first_row..).zip(&self.lengths) {
+            let key = [self.place.step, self.layer, self.side as u64, row];
+            self.dropout.fill(&mut mask, Stream::new(self.dropout.seed, Purpose::Dropout, &key), length * width);
+        }
+        let mask = Tensor::from_vec(mask, x.shape(), &Device::Cpu)?.to_dtype(x.dtype())?.to_device(x.device())?;
+        let kept = (x.detach() * &mask)?;
+        with_derivative(x, kept, move |_, slope| slope * &mask)
     }
 }
 

@@ -3,6 +3,7 @@
 use candle_core::Var;
 
 use crate::Error;
+use crate::gradients::Gradients;
 use crate::maxsim::Packed;
 
 /// Which half of a pair is encoded.
@@ -48,4 +49,33 @@ pub trait Encode: Sync {
     /// # Errors
     /// An item that the model cannot take, or the device fails.
     fn encode(&self, items: &[Self::Item], side: Side, place: Place) -> Result<Packed, Error>;
+
+    /// The token vectors of `items` without a graph. A model that needs less memory or time for these says so here; they
+    /// must be those of [`Encode::encode`].
+    ///
+    /// # Errors
+    /// As [`Encode::encode`].
+    fn vectors(&self, items: &[Self::Item], side: Side, place: Place) -> Result<Packed, Error> {
+        // Weights are tracked, so each mini-batch makes a graph; detached, it ends with the mini-batch.
+        Ok(self.encode(items, side, place)?.detach())
+    }
+
+    /// Adds to `gradients` what the parameters owe to `items`, given `slopes`, the derivative of the loss by each of their
+    /// token vectors, packed alike.
+    ///
+    /// # Errors
+    /// As [`Encode::encode`].
+    fn lead(
+        &self,
+        items: &[Self::Item],
+        side: Side,
+        place: Place,
+        slopes: &Packed,
+        gradients: &mut Gradients,
+    ) -> Result<(), Error> {
+        let vectors = self.encode(items, side, place)?;
+        // A number whose derivative by each token vector is the one that the whole batch gave it.
+        let surrogate = (vectors.vectors() * slopes.vectors())?.sum_all()?;
+        gradients.add(self.parameters(), &surrogate.backward()?)
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use colqwen_index_ingest::encoder::EncoderError;
+
 /// An error of training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -91,6 +93,9 @@ pub enum Error {
         /// What the plotting library said.
         problem: String,
     },
+    /// The model could not be put together, or refuses an item.
+    #[error("{0}")]
+    Model(#[from] EncoderError),
     /// The tensor library failed.
     #[error("tensor computation: {0}")]
     Compute(#[from] candle_core::Error),

@@ -1,6 +1,7 @@
 //! Products of a trained weight with something that does not learn.
 
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{Result, Tensor};
+use colqwen_index_ingest::colqwen2::derivative::with_derivative;
 
 /// `x w^T` for `x`, `rows x inputs`, that no gradient is wanted of, and a weight `w`, `outputs x inputs`.
 ///
@@ -12,43 +13,7 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Sto
 pub fn frozen_times_weight(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let x = x.detach();
     let product = x.matmul(&w.detach().t()?)?.contiguous()?;
-    w.apply_op1(FrozenInput { x, product })
-}
-
-/// The product is known when the operation is made, and handed out as its result.
-struct FrozenInput {
-    x: Tensor,
-    product: Tensor,
-}
-
-impl CustomOp1 for FrozenInput {
-    fn name(&self) -> &'static str {
-        "frozen_times_weight"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (storage, layout) = self.product.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(storage) => {
-                Ok((candle_core::backend::BackendStorage::try_clone(storage, layout)?, self.product.shape().clone()))
-            }
-            _ => bail!("frozen_times_weight: the weight lies on the CPU, the product does not"),
-        }
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        let (storage, layout) = self.product.storage_and_layout();
-        match &*storage {
-            Storage::Cuda(storage) => {
-                Ok((candle_core::backend::BackendStorage::try_clone(storage, layout)?, self.product.shape().clone()))
-            }
-            _ => bail!("frozen_times_weight: the weight lies on a GPU, the product does not"),
-        }
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, slope: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(slope.t()?.matmul(&self.x)?))
-    }
+    with_derivative(w, product, move |_, slope| slope.t()?.matmul(&x))
 }
 
 #[cfg(test)]

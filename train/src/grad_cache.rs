@@ -92,20 +92,18 @@ impl GradCache {
         let by_token = self.maxsim.backward(&queries, &pages, &scored, &evaluated.gradient)?;
 
         let mut gradients = Gradients::none(model.parameters().len());
-        let mut lead = |items: &[E::Item], side, of: &Packed, by_token: &Tensor| {
+        let mut lead = |items: &[E::Item], side, of: &Packed, by_token: Tensor| {
+            let lengths: Vec<usize> = of.lengths().collect();
+            let by_token = Packed::new(by_token, &lengths)?;
             for rows in self.mini_batches(items.len()) {
                 let place = Place { step, first_row: rows.start as u64 };
-                let again = model.encode(&items[rows.clone()], side, place)?;
-                let tokens = of.rows(rows);
-                let slopes = by_token.narrow(0, tokens.start, tokens.len())?;
-                // A number whose derivative by each token vector is the one that the whole batch gave it.
-                let surrogate = (again.vectors() * slopes)?.sum_all()?;
-                gradients.add(model.parameters(), &surrogate.backward()?)?;
+                let slopes = by_token.items_on(rows.clone(), by_token.vectors().device())?;
+                model.lead(&items[rows], side, place, &slopes, &mut gradients)?;
             }
             Ok::<_, Error>(())
         };
-        lead(batch.queries, Side::Query, &queries, &by_token.queries)?;
-        lead(batch.pages, Side::Page, &pages, &by_token.pages)?;
+        lead(batch.queries, Side::Query, &queries, by_token.queries)?;
+        lead(batch.pages, Side::Page, &pages, by_token.pages)?;
         Ok(Learnt { evaluated, scored, queries, pages, gradients })
     }
 
@@ -113,8 +111,7 @@ impl GradCache {
     fn vectors<E: Encode>(&self, model: &E, items: &[E::Item], side: Side, step: u64) -> Result<Packed, Error> {
         let encode = |rows: Range<usize>| {
             let place = Place { step, first_row: rows.start as u64 };
-            // Weights are tracked, so each mini-batch makes a graph; detached, it ends with the mini-batch.
-            Ok(model.encode(&items[rows], side, place)?.detach())
+            model.vectors(&items[rows], side, place)
         };
         Packed::cat(&self.mini_batches(items.len()).map(encode).collect::<Result<Vec<_>, Error>>()?)
     }
@@ -126,10 +123,18 @@ impl GradCache {
 }
 
 /// Runs `work` where deep graphs can be walked and dropped.
-fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name("training".to_owned()).stack_size(STACK).spawn_scoped(scope, work);
-        let thread = thread.map_err(|source| Error::Thread { source })?;
+        let thread = spawn_on_large_stack(scope, work)?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Starts `work` on a thread of its own with such a stack.
+pub(crate) fn spawn_on_large_stack<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>, Error> {
+    let thread = thread::Builder::new().name("training".to_owned()).stack_size(STACK);
+    thread.spawn_scoped(scope, work).map_err(|source| Error::Thread { source })
 }

@@ -1,7 +1,7 @@
 //! The derivative of a loss by every parameter, summed over mini-batches.
 
-use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor};
 
 use crate::Error;
 use crate::encode::Parameter;
@@ -27,6 +27,25 @@ impl Gradients {
             *sum = Some(match sum.take() {
                 Some(sum) => (sum + more)?.detach(),
                 None => more.detach(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds the gradients of another device, moved to `device`.
+    ///
+    /// # Errors
+    /// They are of other parameters, or a device fails.
+    pub fn add_all(&mut self, other: &Self, device: &Device) -> Result<(), Error> {
+        if self.0.len() != other.0.len() {
+            return Err(Error::shape("gradients", format!("{}, one per parameter", self.0.len()), other.0.len()));
+        }
+        for (sum, more) in self.0.iter_mut().zip(&other.0) {
+            let Some(more) = more else { continue };
+            let more = more.to_device(device)?;
+            *sum = Some(match sum.take() {
+                Some(sum) => (sum + more)?.detach(),
+                None => more,
             });
         }
         Ok(())

@@ -5,7 +5,9 @@
 //! [`grad_cache`] leads it on to the weights of any model that can [`encode`], in the memory of a mini-batch, and
 //! [`optimiser`] moves the weights. [`data`] says which pages answer which queries and puts batches together, [`trainer`]
 //! runs them, [`watch`] records every step and notices a collapse, and [`state`] lets a run go on after a kill. What trains
-//! so far is the [`projection`], from [`hidden`] states that are computed once. [`metrics`] judges rankings. [`random`] makes [`dropout`] and every other
+//! is the whole [`network`], or a part of it, from pages; or the [`projection`] alone, from [`hidden`] states that are
+//! computed once. [`replicas`] let several devices train
+//! as one. [`metrics`] judges rankings. [`random`] makes [`dropout`] and every other
 //! chance repeatable.
 //!
 //! ```
@@ -36,10 +38,12 @@ pub mod localised;
 pub mod loss;
 pub mod maxsim;
 pub mod metrics;
+pub mod network;
 pub mod optimiser;
 pub mod projection;
 pub mod random;
 pub mod reading;
+pub mod replicas;
 pub mod scores;
 pub mod state;
 pub mod trainer;

@@ -1,10 +1,9 @@
 //! Attention over packed sequences: no padding, each sequence attends to itself alone.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
 use super::elementwise::ScaledSoftmax;
-use super::ops::Ops;
 
 /// Lengths of the sequences that lie one after the other in a packed tensor.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,18 +35,6 @@ impl Packing {
         std::iter::once(0).chain(self.lengths.iter().map(|length| (at += *length as u32, at).1)).collect()
     }
 
-    /// Start, number and length of neighbouring sequences of one length, which together have at most `most` pairs of tokens
-    /// unless one alone has more.
-    fn equal_runs(&self, most: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        let mut at = 0;
-        let together = move |length: usize| (most / (length * length)).max(1);
-        let runs = self.lengths.chunk_by(|one, two| one == two).filter(|run| run[0] > 0);
-        runs.flat_map(move |run| run.chunks(together(run[0]))).map(move |run| {
-            at += run.len() * run[0];
-            (at - run.len() * run[0], run.len(), run[0])
-        })
-    }
-
     /// Start and length of each sequence.
     pub fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
         let mut at = 0;
@@ -56,51 +43,6 @@ impl Packing {
             (at - length, *length)
         })
     }
-}
-
-/// Scores that are held at once where several sequences share a matrix product: 256 MiB.
-const MOST_SCORES: usize = 1 << 26;
-
-/// Attention written out: differentiable with [`Ops::Differentiable`], and for any device.
-pub(crate) fn plain(q: &Tensor, k: &Tensor, v: &Tensor, packing: &Packing, causal: bool, ops: Ops) -> Result<Tensor> {
-    let heads = q.dim(1)?;
-    let outputs = packing.equal_runs(MOST_SCORES / heads).map(|(start, sequences, length)| {
-        let part = |x: &Tensor| x.narrow(0, start, sequences * length);
-        equally_long(&part(q)?, &part(k)?, &part(v)?, sequences, causal, ops)
-    });
-    Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
-}
-
-/// Attention of `sequences` sequences of one length, all at once.
-fn equally_long(q: &Tensor, k: &Tensor, v: &Tensor, sequences: usize, causal: bool, ops: Ops) -> Result<Tensor> {
-    let (total, heads, dim) = q.dims3()?;
-    let (tokens, times, scale) = (total / sequences, heads / k.dim(1)?, 1.0 / (dim as f64).sqrt());
-    // sequences * heads x tokens x head_dim
-    let head_first = |x: &Tensor, times: usize| {
-        let heads = x.dim(1)?;
-        let x = x.reshape((sequences, tokens, heads, dim))?.transpose(1, 2)?;
-        let x = if times == 1 { x } else { x.unsqueeze(2)?.expand((sequences, heads, times, tokens, dim))? };
-        x.contiguous()?.reshape((sequences * heads * times, tokens, dim))
-    };
-    let (q, k, v) = (head_first(q, 1)?, head_first(k, times)?, head_first(v, times)?);
-    let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
-    // The softmax needs more than bf16's eight bits.
-    let scores = scores.to_dtype(DType::F32)?;
-    let scores = if causal { scores.broadcast_add(&causal_mask(tokens, scores.device())?)? } else { scores };
-    let weights = ops.softmax(&scores)?.to_dtype(v.dtype())?;
-    weights
-        .matmul(&v)?
-        .reshape((sequences, heads, tokens, dim))?
-        .transpose(1, 2)?
-        .contiguous()?
-        .reshape((total, heads, dim))
-}
-
-fn causal_mask(tokens: usize, device: &candle_core::Device) -> Result<Tensor> {
-    let mask: Vec<f32> = (0..tokens)
-        .flat_map(|row| (0..tokens).map(move |column| if column > row { f32::NEG_INFINITY } else { 0.0 }))
-        .collect();
-    Tensor::from_vec(mask, (tokens, tokens), device)
 }
 
 /// Attention for inference on CPU: one head and one block of rows at a time, so that the scores stay in the cache,
@@ -144,32 +86,6 @@ fn one_head(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, causal: bool) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
-
-    fn random(shape: (usize, usize, usize), seed: u64) -> Tensor {
-        let mut state = seed;
-        let values: Vec<f32> = (0..shape.0 * shape.1 * shape.2)
-            .map(|_| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                ((state >> 33) as f32 / (1u64 << 30) as f32) - 1.0
-            })
-            .collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
-
-    #[test]
-    fn head_by_head_equals_attention_written_out() {
-        let packing = Packing::new(vec![700, 1, 33, 33, 33]);
-        let (q, k, v) = (random((800, 4, 8), 1), random((800, 2, 8), 2), random((800, 2, 8), 3));
-        for causal in [false, true] {
-            let one = by_head(&q, &k, &v, &packing, causal).unwrap();
-            for ops in [Ops::Fused, Ops::Differentiable] {
-                let two = plain(&q, &k, &v, &packing, causal, ops).unwrap();
-                let difference = (&one - &two).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-                assert!(difference < 1e-5, "{difference}");
-            }
-        }
-    }
 
     #[test]
     fn starts_and_spans() {

@@ -124,6 +124,21 @@ impl Checkpoint {
         })
     }
 
+    /// The tensor called `name`, as [`Checkpoint::tensors`] has it; `shape` is for the message.
+    pub(crate) fn mapped(&self, name: &str, shape: &[usize]) -> Result<MappedWeight, EncoderError> {
+        let entry = self.entries.get(name).ok_or_else(|| EncoderError::TensorMissing {
+            origin: self.dir.clone(),
+            name: name.to_owned(),
+            expected: shape.to_owned(),
+            hint: if name.starts_with("custom_text_proj") {
+                "; a plain Qwen2-VL has no projection to token vectors, a ColQwen2 checkpoint does"
+            } else {
+                ""
+            },
+        })?;
+        Ok(MappedWeight { update: self.updates.get(name).cloned(), ..entry.weight.clone() })
+    }
+
     /// The mapped files, an adapter's last.
     pub(crate) fn files(&self) -> &[Arc<MappedFile>] {
         &self.files
@@ -142,25 +157,15 @@ impl Checkpoint {
 
 impl WeightSource for Checkpoint {
     fn weight(&self, name: &str, shape: &[usize]) -> Result<Weight, EncoderError> {
-        let entry = self.entries.get(name).ok_or_else(|| EncoderError::TensorMissing {
-            origin: self.dir.clone(),
-            name: name.to_owned(),
-            expected: shape.to_owned(),
-            hint: if name.starts_with("custom_text_proj") {
-                "; a plain Qwen2-VL has no projection to token vectors, a ColQwen2 checkpoint does"
-            } else {
-                ""
-            },
-        })?;
-        if entry.weight.shape != shape {
+        let weight = self.mapped(name, shape)?;
+        if weight.shape != shape {
             return Err(EncoderError::TensorShape {
-                file: entry.weight.file.path().to_owned(),
-                name: entry.name.clone(),
+                file: weight.file.path().to_owned(),
+                name: self.entries.get(name).map_or(name, |entry| entry.name.as_str()).to_owned(),
                 expected: shape.to_owned(),
-                received: entry.weight.shape.clone(),
+                received: weight.shape,
             });
         }
-        let weight = MappedWeight { update: self.updates.get(name).cloned(), ..entry.weight.clone() };
         match self.keep {
             Keep::Held(dtype) => Ok(Weight::Held(weight.load(dtype, &self.device)?)),
             // Vectors are small and used at every step.

@@ -88,20 +88,31 @@ impl LanguageModel {
         self.embed.rows(ids)
     }
 
-    /// `x`: tokens of all sequences x hidden_size; `positions`: time, height and width per token. Returns the same
-    /// shape after the final norm.
-    pub(crate) fn forward(&self, x: &Tensor, positions: &[[u32; 3]], packing: &Packing, ops: Ops) -> Result<Tensor> {
-        let rope = self.rope(positions, x.dtype(), x.device())?;
-        let mut x = x.clone();
-        for layer in &self.layers {
-            x = layer.forward(&x, &rope, packing, &self.config, ops)?;
-        }
-        ops.rms_norm(&x, &self.norm, self.config.rms_norm_eps)
+    pub(crate) fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Layer `at` of tokens x hidden_size, the same shape.
+    pub(crate) fn layer(
+        &self,
+        at: usize,
+        x: &Tensor,
+        rope: &(Tensor, Tensor),
+        packing: &Packing,
+        ops: Ops,
+    ) -> Result<Tensor> {
+        let Some(layer) = self.layers.get(at) else { candle_core::bail!("layer {at} of {}", self.layers.len()) };
+        layer.forward(x, rope, packing, &self.config, ops)
+    }
+
+    /// The final norm of tokens x hidden_size.
+    pub(crate) fn norm(&self, x: &Tensor, ops: Ops) -> Result<Tensor> {
+        ops.rms_norm(x, &self.norm, self.config.rms_norm_eps)
     }
 
     /// Cosine and sine per token, each tokens x head_dim/2: the first section of frequencies follows time, the second
-    /// height, the third width.
-    fn rope(&self, positions: &[[u32; 3]], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
+    /// height, the third width. `positions`: time, height and width per token.
+    pub(crate) fn rope(&self, positions: &[[u32; 3]], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
         let half = self.config.head_dim() / 2;
         let theta = self.config.rope_theta as f32;
         let frequency = |i: usize| 1.0 / theta.powf((2 * i) as f32 / (2 * half) as f32);

@@ -2,13 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::attention::Packing;
 use super::config::Config;
 use super::language::LanguageModel;
 use super::ops::Ops;
+use super::pass::{Part, Pass};
 use super::preprocess::Grid;
 use super::projection::Projection;
-use super::tokens::positions;
 use super::vision::VisionTower;
 use super::weights::WeightSource;
 use crate::encoder::EncoderError;
@@ -24,15 +23,35 @@ pub struct ModelInput {
     pub grids: Vec<Grid>,
 }
 
+impl ModelInput {
+    /// All sequences of `inputs`, in order, as one batch.
+    ///
+    /// # Errors
+    /// Pixel values that do not go together, such as those of two models.
+    pub fn packed<'a>(inputs: impl IntoIterator<Item = &'a Self>) -> Result<Self, EncoderError> {
+        let mut all = Self { sequences: Vec::new(), pixel_values: None, grids: Vec::new() };
+        let mut pixels = Vec::new();
+        for input in inputs {
+            all.sequences.extend_from_slice(&input.sequences);
+            all.grids.extend_from_slice(&input.grids);
+            pixels.extend(&input.pixel_values);
+        }
+        if !pixels.is_empty() {
+            all.pixel_values = Some(Tensor::cat(&pixels, 0)?);
+        }
+        Ok(all)
+    }
+}
+
 /// Vision tower, language model and projection.
 pub struct Model {
-    vision: VisionTower,
-    language: LanguageModel,
-    projection: Projection,
-    config: Config,
-    image_token: u32,
-    dtype: DType,
-    device: Device,
+    pub(super) vision: VisionTower,
+    pub(super) language: LanguageModel,
+    pub(super) projection: Projection,
+    pub(super) config: Config,
+    pub(super) image_token: u32,
+    pub(super) dtype: DType,
+    pub(super) device: Device,
 }
 
 impl Model {
@@ -80,7 +99,7 @@ impl Model {
     /// # Errors
     /// The input's parts do not belong together, an id lies outside the embedding table, or the device fails.
     pub fn forward(&self, input: &ModelInput, ops: Ops) -> Result<Tensor, EncoderError> {
-        self.project(&self.hidden(input, ops)?)
+        self.pass(input, ops)?.run(|_| true)
     }
 
     /// The token vectors of hidden states: tokens x dim, f32, each of length 1.
@@ -97,35 +116,16 @@ impl Model {
     /// # Errors
     /// As [`Model::forward`].
     pub fn hidden(&self, input: &ModelInput, ops: Ops) -> Result<Tensor, EncoderError> {
-        let patches = self.look(input, ops)?;
-        self.read(input, patches.as_ref(), ops)
+        self.pass(input, ops)?.run(|part| part != Part::Projection)
     }
 
-    /// The vision tower's states of all patches before they are merged, patches x embed_dim, in the order of the pixels; none
-    /// for texts. What a training may ask of them besides what [`Model::read`] makes of them.
+    /// Prepares to take `input` through the network part by part.
     ///
     /// # Errors
     /// As [`Model::forward`].
-    pub fn look(&self, input: &ModelInput, ops: Ops) -> Result<Option<Tensor>, EncoderError> {
+    pub fn pass<'a>(&'a self, input: &'a ModelInput, ops: Ops) -> Result<Pass<'a>, EncoderError> {
         self.check(input)?;
-        let Some(pixels) = &input.pixel_values else { return Ok(None) };
-        let pixels = pixels.to_dtype(self.dtype)?.to_device(&self.device)?;
-        Ok(Some(self.vision.look(&pixels, &input.grids, ops)?))
-    }
-
-    /// As [`Model::hidden`], with the patch states that [`Model::look`] gave.
-    ///
-    /// # Errors
-    /// As [`Model::forward`].
-    pub fn read(&self, input: &ModelInput, patches: Option<&Tensor>, ops: Ops) -> Result<Tensor, EncoderError> {
-        let packing = Packing::new(input.sequences.iter().map(Vec::len).collect());
-        let merge = self.config.vision.merge_size;
-        let mut all_positions = Vec::with_capacity(packing.total());
-        for (at, ids) in input.sequences.iter().enumerate() {
-            let grid: Vec<Grid> = input.grids.get(at).map(|grid| grid.merged(merge)).into_iter().collect();
-            all_positions.extend(positions(ids, self.image_token, &grid)?);
-        }
-        Ok(self.language.forward(&self.embed(input, patches, ops)?, &all_positions, &packing, ops)?)
+        Pass::new(self, input, ops)
     }
 
     fn check(&self, input: &ModelInput) -> Result<(), EncoderError> {
@@ -154,34 +154,5 @@ impl Model {
             }),
             _ => Ok(()),
         }
-    }
-
-    /// Text embeddings, with the vision tower's vectors in the places of the image tokens: tokens x hidden_size.
-    fn embed(&self, input: &ModelInput, patches: Option<&Tensor>, ops: Ops) -> Result<Tensor, EncoderError> {
-        let ids: Vec<u32> = input.sequences.concat();
-        let text = self.language.embed(&ids)?.to_dtype(self.dtype)?;
-        let Some(patches) = patches else { return Ok(text) };
-        let image = self.vision.merge(patches, ops)?;
-        // Pieces in turn, because a scatter would let gradients through to the rows it overwrites.
-        let (mut pieces, mut used) = (Vec::new(), 0);
-        let mut start = 0;
-        for run in ids.chunk_by(|one, two| (*one == self.image_token) == (*two == self.image_token)) {
-            if run[0] == self.image_token {
-                let left = image.dim(0)? - used;
-                if run.len() > left {
-                    return Err(EncoderError::Input {
-                        what: "image tokens",
-                        expected: format!("{} in all", image.dim(0)?),
-                        received: format!("{} or more", used + run.len()),
-                    });
-                }
-                pieces.push(image.narrow(0, used, run.len())?);
-                used += run.len();
-            } else {
-                pieces.push(text.narrow(0, start, run.len())?);
-            }
-            start += run.len();
-        }
-        Ok(Tensor::cat(&pieces, 0)?)
     }
 }

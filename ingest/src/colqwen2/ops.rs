@@ -1,10 +1,10 @@
 //! The one place that chooses between fused operations (fast, no gradient), differentiable ones, and those of a GPU.
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::ops as fused;
 
 use super::attention::{self, Packing};
-use super::elementwise;
+use super::{attention_gradient, differentiable, elementwise};
 
 /// Which implementation of each operation the model runs on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -12,7 +12,7 @@ pub enum Ops {
     /// The fastest for inference. candle gives these operations no gradient, without saying so.
     #[default]
     Fused,
-    /// Made of primitive operations that all have a gradient, for training.
+    /// The same with a gradient, for training.
     Differentiable,
 }
 
@@ -21,7 +21,7 @@ impl Ops {
     pub(crate) fn rms_norm(self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         match self {
             Self::Fused => fused::rms_norm(&x.contiguous()?, weight, eps as f32),
-            Self::Differentiable => fused::rms_norm_slow(x, weight, eps as f32),
+            Self::Differentiable => differentiable::rms_norm(x, weight, eps),
         }
     }
 
@@ -29,7 +29,7 @@ impl Ops {
     pub(crate) fn layer_norm(self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         match self {
             Self::Fused => fused::layer_norm(&x.contiguous()?, weight, bias, eps as f32),
-            Self::Differentiable => fused::layer_norm_slow(x, weight, bias, eps as f32),
+            Self::Differentiable => differentiable::layer_norm(x, weight, bias, eps),
         }
     }
 
@@ -37,30 +37,25 @@ impl Ops {
     pub(crate) fn rope(self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         match self {
             Self::Fused => candle_nn::rotary_emb::rope_thd(&x.unsqueeze(0)?.contiguous()?, cos, sin)?.squeeze(0),
-            Self::Differentiable => {
-                let half = x.dim(D::Minus1)? / 2;
-                let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?);
-                let (low, high) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
-                let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
-                let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
-                Tensor::cat(&[turned_low, turned_high], D::Minus1)
-            }
+            Self::Differentiable => differentiable::rope(x, cos, sin),
         }
     }
 
     /// `x * sigmoid(1.702 x)`, the vision tower's activation.
     pub(crate) fn quick_gelu(self, x: &Tensor) -> Result<Tensor> {
         match (self, x.device()) {
+            (Self::Differentiable, _) => differentiable::quick_gelu(x),
             (Self::Fused, Device::Cpu) => elementwise::quick_gelu(x),
-            _ => x * fused::sigmoid(&(x * 1.702)?)?,
+            (Self::Fused, _) => x * fused::sigmoid(&(x * 1.702)?)?,
         }
     }
 
     /// `silu(gate) * up`, the language model's activation.
     pub(crate) fn swiglu(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         match (self, gate.device()) {
+            (Self::Differentiable, _) => differentiable::swiglu(gate, up),
             (Self::Fused, Device::Cpu) => elementwise::swiglu(gate, up),
-            _ => gate.silu()? * up,
+            (Self::Fused, _) => gate.silu()? * up,
         }
     }
 
@@ -76,20 +71,13 @@ impl Ops {
         causal: bool,
     ) -> Result<Tensor> {
         match (self, q.device()) {
+            (Self::Differentiable, _) => attention_gradient::attention(q, k, v, packing, causal),
             (Self::Fused, Device::Cpu) => attention::by_head(q, k, v, packing, causal),
             #[cfg(feature = "flash-attn")]
             (Self::Fused, Device::Cuda(_)) if super::flash::takes(q) => {
                 super::flash::attention(q, k, v, packing, causal)
             }
-            _ => attention::plain(q, k, v, packing, causal, self),
-        }
-    }
-
-    /// Softmax over the last dimension.
-    pub(crate) fn softmax(self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Fused => fused::softmax_last_dim(&x.contiguous()?),
-            Self::Differentiable => fused::softmax(x, D::Minus1),
+            (Self::Fused, _) => attention_gradient::by_blocks(q, k, v, packing, causal),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Saves a checkpoint with another projection.
+//! Saves a checkpoint with some weights replaced, or with a projection that it lacked.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -11,18 +11,23 @@ use serde_json::json;
 
 use super::ColQwen2;
 use super::backbone::PROJECTION;
+use super::checkpoint::Checkpoint;
+use super::config::Config;
 use super::folder::Folder;
 use super::layout::{self, Meaning};
+use super::query_format::QueryFormat;
 use super::weights::{MappedWeight, Number};
 use crate::encoder::EncoderError;
+use crate::whole_folder;
+
+const WEIGHTS: &str = "model.safetensors";
+const SETTINGS: &str = "colqwen_index.json";
 
 impl ColQwen2 {
-    /// Writes this checkpoint to the new folder `dir`, with a projection of `weight`, `dim x hidden_size`, and `bias`,
-    /// `dim`, in f32. All other weights keep their bytes and names; an adapter is merged into them, in f32. The folder
-    /// appears complete or not at all, and any program that reads this checkpoint's layout can read it.
+    /// As [`ColQwen2::save_with`], with a projection of `weight`, `dim x hidden_size`, and `bias`, `dim`.
     ///
     /// # Errors
-    /// The projection has another shape, `dir` exists already, or the disk is full.
+    /// As [`ColQwen2::save_with`].
     pub fn save_with_projection(&self, dir: &Path, weight: &Tensor, bias: &Tensor) -> Result<(), EncoderError> {
         let (dim, width) = (self.model.dim(), self.hidden_size());
         if weight.dims() != [dim, width] || bias.dims() != [dim] {
@@ -32,56 +37,102 @@ impl ColQwen2 {
                 received: format!("{:?} and {:?}", weight.dims(), bias.dims()),
             });
         }
-        if dir.exists() {
-            return Err(EncoderError::io(dir)(std::io::Error::new(
-                std::io::ErrorKind::AlreadyExists,
-                "the folder exists already; a checkpoint is saved to a new one",
-            )));
-        }
-        let mut draft = dir.as_os_str().to_owned();
-        draft.push(format!(".tmp-{}", std::process::id()));
-        let draft = Path::new(&draft);
-        let written = self.write_files(draft, weight, bias);
-        let renamed = written.and_then(|()| fs::rename(draft, dir).map_err(EncoderError::io(dir)));
-        if renamed.is_err() {
-            // The error that led here matters more than one of cleaning up.
-            let _ = fs::remove_dir_all(draft);
-        }
-        renamed
+        let [of_weight, of_bias] = ["weight", "bias"].map(|leaf| format!("{PROJECTION}{leaf}"));
+        self.save_with(dir, &HashMap::from([(of_weight, weight.clone()), (of_bias, bias.clone())]))
     }
 
-    fn write_files(&self, dir: &Path, weight: &Tensor, bias: &Tensor) -> Result<(), EncoderError> {
-        const WEIGHTS: &str = "model.safetensors";
-        fs::create_dir_all(dir).map_err(EncoderError::io(dir))?;
-        // The base first, so that an adapter's own files replace it.
-        self.folders.iter().rev().try_for_each(|folder| copy_settings(folder, dir))?;
-        let settings = json!({ "query_format": self.query_format.name(), "trained": true });
-        let path = dir.join("colqwen_index.json");
-        let text = format!("{settings:#}\n");
-        fs::write(&path, text).map_err(EncoderError::io(&path))?;
-
-        let projection = HashMap::from([("weight", weight), ("bias", bias)]);
-        let mut tensors = Vec::new();
-        for (canonical, name, mapped) in self.checkpoint.tensors() {
-            let replaced = canonical.strip_prefix(PROJECTION).and_then(|leaf| projection.get(leaf));
-            let saved = match replaced {
-                Some(tensor) => Saved::Whole { shape: tensor.dims().to_vec(), bytes: bytes_of(tensor)? },
-                None if mapped.update.is_some() => {
-                    let merged = mapped.tensor()?;
-                    Saved::Whole { shape: merged.dims().to_vec(), bytes: bytes_of(&merged)? }
-                }
-                None => Saved::Mapped(mapped),
-            };
-            // What an adapter replaced whole has a name that only adapters use.
-            let known = layout::meaning(name) == Meaning::Canonical(canonical.to_owned());
-            tensors.push((if known { name } else { canonical }.to_owned(), saved));
+    /// Writes this checkpoint to the new folder `dir`, with the weights of `replaced`, by canonical name, in f32. All other
+    /// weights keep their bytes and names; an adapter is merged into them, in f32. The folder appears complete or not at
+    /// all, and any program that reads this checkpoint's layout can read it.
+    ///
+    /// # Errors
+    /// A weight that the checkpoint has not, or that has another shape; `dir` exists already, or the disk is full.
+    pub fn save_with(&self, dir: &Path, replaced: &HashMap<String, Tensor>) -> Result<(), EncoderError> {
+        for (name, tensor) in replaced {
+            let expected = self.checkpoint.mapped(name, tensor.dims())?.shape;
+            if tensor.dims() != expected {
+                return Err(EncoderError::TensorShape {
+                    file: "the weights to be saved".into(),
+                    name: name.clone(),
+                    expected,
+                    received: tensor.dims().to_owned(),
+                });
+            }
         }
-        let path = dir.join(WEIGHTS);
-        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        safetensors::serialize_to_file(tensors, Some(format), &path)
-            .map_err(|error| EncoderError::Safetensors { path: path.clone(), problem: error.to_string() })?;
-        fs::File::open(&path).and_then(|file| file.sync_all()).map_err(EncoderError::io(&path))
+        whole_folder::write(dir, |draft| {
+            // The base first, so that an adapter's own files replace it.
+            self.folders.iter().rev().try_for_each(|folder| copy_settings(folder, draft))?;
+            self.write_own_settings(draft)?;
+            write_weights(&self.checkpoint, draft, replaced)
+        })
     }
+
+    /// Writes into the folder `dir` what this program must know about a checkpoint made of this one.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn write_own_settings(&self, dir: &Path) -> Result<(), EncoderError> {
+        write_own_settings(dir, self.query_format, true)
+    }
+}
+
+/// Makes a ColQwen2 of the Qwen2-VL in the folder `base`: its files in the new folder `dir`, with a projection of `weight`,
+/// `dim x hidden_size`, and `bias`, `dim`, saved with them, so that every later load is the same model.
+///
+/// # Errors
+/// The base has a projection already, the shapes do not fit it, `dir` exists already, or the disk is full.
+pub fn save_new_model(base: &Path, dir: &Path, weight: &Tensor, bias: &Tensor) -> Result<(), EncoderError> {
+    let folder = Folder::disk(base)?;
+    let config = Config::from_value(&folder.path("config.json"), &folder.json("config.json")?)?;
+    let checkpoint = Checkpoint::open(&folder, None)?;
+    let (dim, width) = (bias.elem_count(), config.text.hidden_size);
+    let received = format!("{:?} and {:?}", weight.dims(), bias.dims());
+    if weight.dims() != [dim, width] || bias.dims() != [dim] || config.dim.is_some_and(|stated| stated != dim) {
+        let expected = format!("{} x {width} and as many values", config.dim.unwrap_or(dim));
+        return Err(EncoderError::Input { what: "new projection", expected, received });
+    }
+    if checkpoint.rows_of("custom_text_proj.weight").is_some() {
+        let expected = format!("weights without a projection in {}", base.display());
+        return Err(EncoderError::Input { what: "new projection", expected, received: "weights with one".to_owned() });
+    }
+    let [of_weight, of_bias] = ["weight", "bias"].map(|leaf| format!("{PROJECTION}{leaf}"));
+    let added = HashMap::from([(of_weight, weight.clone()), (of_bias, bias.clone())]);
+    whole_folder::write(dir, |draft| {
+        copy_settings(&folder, draft)?;
+        write_own_settings(draft, checkpoint.query_format(), false)?;
+        write_weights(&checkpoint, draft, &added)
+    })
+}
+
+fn write_own_settings(dir: &Path, format: QueryFormat, trained: bool) -> Result<(), EncoderError> {
+    let path = dir.join(SETTINGS);
+    let text = format!("{:#}\n", json!({ "query_format": format.name(), "trained": trained }));
+    fs::write(&path, text).map_err(EncoderError::io(&path))
+}
+
+/// All weights of `checkpoint`, those of `own`, by canonical name, in place of its own or beside them.
+fn write_weights(checkpoint: &Checkpoint, dir: &Path, own: &HashMap<String, Tensor>) -> Result<(), EncoderError> {
+    let mut tensors = Vec::new();
+    let mut added: BTreeMap<&String, &Tensor> = own.iter().collect();
+    for (canonical, name, mapped) in checkpoint.tensors() {
+        let saved = match own.get(canonical) {
+            Some(tensor) => Saved::whole(tensor)?,
+            None if mapped.update.is_some() => Saved::whole(&mapped.tensor()?)?,
+            None => Saved::Mapped(mapped),
+        };
+        added.remove(&canonical.to_owned());
+        // What an adapter replaced whole has a name that only adapters use.
+        let known = layout::meaning(name) == Meaning::Canonical(canonical.to_owned());
+        tensors.push((if known { name } else { canonical }.to_owned(), saved));
+    }
+    for (name, tensor) in added {
+        tensors.push((name.clone(), Saved::whole(tensor)?));
+    }
+    let path = dir.join(WEIGHTS);
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(format), &path)
+        .map_err(|error| EncoderError::Safetensors { path: path.clone(), problem: error.to_string() })?;
+    fs::File::open(&path).and_then(|file| file.sync_all()).map_err(EncoderError::io(&path))
 }
 
 /// A tensor on its way into a file.
@@ -90,6 +141,12 @@ enum Saved {
     Mapped(MappedWeight),
     /// In f32.
     Whole { shape: Vec<usize>, bytes: Vec<u8> },
+}
+
+impl Saved {
+    fn whole(tensor: &Tensor) -> Result<Self, EncoderError> {
+        Ok(Self::Whole { shape: tensor.dims().to_vec(), bytes: bytes_of(tensor)? })
+    }
 }
 
 impl View for Saved {

@@ -100,21 +100,32 @@ impl VisionTower {
         })
     }
 
-    /// `patches`: the patches of all images x [`VisionConfig::patch_dim`], in the order of [`super::preprocess`];
-    /// `grids`: one per image. Returns the states of all patches after the last block, patches x [`VisionConfig::embed_dim`].
-    pub(crate) fn look(&self, patches: &Tensor, grids: &[Grid], ops: Ops) -> Result<Tensor> {
-        let packing = Packing::new(grids.iter().map(Grid::patches).collect());
-        let rope = self.rope(grids, patches.dtype(), patches.device())?;
-        let mut x = self.patch_embed.forward(patches)?;
-        for block in &self.blocks {
-            x = block.forward(&x, &rope, &packing, ops)?;
-        }
-        Ok(x)
+    /// `patches`: the patches of all images x [`VisionConfig::patch_dim`], in the order of [`super::preprocess`]. Returns
+    /// patches x width.
+    pub(crate) fn embed(&self, patches: &Tensor) -> Result<Tensor> {
+        self.patch_embed.forward(patches)
     }
 
-    /// What the language model gets of patch states: merged patches x [`VisionConfig::output_dim`].
-    pub(crate) fn merge(&self, states: &Tensor, ops: Ops) -> Result<Tensor> {
-        let x = self.merger_norm.forward(states, ops)?;
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Block `at` of patches x width, the same shape.
+    pub(crate) fn block(
+        &self,
+        at: usize,
+        x: &Tensor,
+        rope: &(Tensor, Tensor),
+        packing: &Packing,
+        ops: Ops,
+    ) -> Result<Tensor> {
+        let Some(block) = self.blocks.get(at) else { candle_core::bail!("block {at} of {}", self.blocks.len()) };
+        block.forward(x, rope, packing, ops)
+    }
+
+    /// From patches x width to merged patches x [`VisionConfig::output_dim`].
+    pub(crate) fn merge(&self, x: &Tensor, ops: Ops) -> Result<Tensor> {
+        let x = self.merger_norm.forward(x, ops)?;
         let merged = self.config.merge_size * self.config.merge_size;
         let x = x.reshape((x.dim(0)? / merged, x.dim(1)? * merged))?;
         self.merger_out.forward(&self.merger_in.forward(&x)?.gelu_erf()?)
@@ -122,7 +133,7 @@ impl VisionTower {
 
     /// Cosine and sine per patch, each patches x head_dim/2: the first half of the angles follows the row, the second
     /// the column.
-    fn rope(&self, grids: &[Grid], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn rope(&self, grids: &[Grid], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
         let half = self.config.head_dim() / 2;
         let frequencies: Vec<f32> =
             (0..half / 2).map(|i| 1.0 / (self.config.rope_theta as f32).powf((2 * i) as f32 / half as f32)).collect();

@@ -1,6 +1,7 @@
 //! A weight of the model, held as a tensor or left in the mapped file and widened when it is used.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,25 @@ pub trait WeightSource {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, EncoderError> {
         Ok(self.weight(name, shape)?.tensor()?)
     }
+
+    /// The linear layer called `name`, from `shape[1]` to `shape[0]` values, where the source has a way of its own to
+    /// compute it. `None`, which is what most sources say, stands for `x w^T`, and with `bias` plus the bias.
+    ///
+    /// # Errors
+    /// As [`WeightSource::weight`].
+    fn linear(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Option<Arc<dyn LinearMap>>, EncoderError> {
+        let _ = (name, shape, bias);
+        Ok(None)
+    }
+}
+
+/// A linear layer computed in a way of its own, such as one that learns a low-rank update beside a frozen weight.
+pub trait LinearMap: fmt::Debug + Send + Sync {
+    /// `x`: tokens x inputs; returns tokens x outputs.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor>;
 }
 
 /// Tensors by canonical name, as training holds them.
@@ -196,11 +216,13 @@ fn widen_into(values: &mut [f32], bytes: &[u8], number: Number) {
     }
 }
 
-/// `x w^T + b`.
+/// A linear layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Linear {
-    weight: Weight,
-    bias: Option<Tensor>,
+pub(crate) enum Linear {
+    /// `x w^T + b`.
+    Stored { weight: Weight, bias: Option<Tensor> },
+    /// As its source wants it.
+    Own(Arc<dyn LinearMap>),
 }
 
 impl Linear {
@@ -212,21 +234,24 @@ impl Linear {
         outputs: usize,
         bias: bool,
     ) -> Result<Self, EncoderError> {
+        if let Some(own) = source.linear(name, [outputs, inputs], bias)? {
+            return Ok(Self::Own(own));
+        }
         let weight = source.weight(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = bias.then(|| source.tensor(&format!("{name}.bias"), &[outputs])).transpose()?;
-        Ok(Self { weight, bias })
+        Ok(Self::Stored { weight, bias })
     }
 
     pub(crate) fn from_weight(weight: Weight) -> Self {
-        Self { weight, bias: None }
+        Self::Stored { weight, bias: None }
     }
 
     /// `x`: tokens x inputs; returns tokens x outputs.
     pub(crate) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let product = x.matmul(&self.weight.tensor()?.t()?)?;
-        match &self.bias {
-            Some(bias) => product.broadcast_add(bias),
-            None => Ok(product),
+        match self {
+            Self::Own(own) => own.forward(x),
+            Self::Stored { weight, bias: None } => x.matmul(&weight.tensor()?.t()?),
+            Self::Stored { weight, bias: Some(bias) } => x.matmul(&weight.tensor()?.t()?)?.broadcast_add(bias),
         }
     }
 }

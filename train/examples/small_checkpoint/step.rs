@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use candle_core::{DType, Device, Tensor};
 use colqwen_index_ingest::colqwen2::model::ModelInput;
 use colqwen_index_ingest::colqwen2::ops::Ops;
+use colqwen_index_ingest::colqwen2::pass::{Part, Pass};
 use colqwen_index_ingest::colqwen2::preprocess::Grid;
 use colqwen_index_train::gradients::Gradients;
 use colqwen_index_train::localised::Localised;
@@ -102,7 +103,8 @@ impl Batch<'_> {
             grids: vec![grid; crops.len()],
         };
         let ops = Ops::Differentiable;
-        let patches = bound.model.look(&input, ops)?.ok_or_else(|| anyhow!("crops have pixels"))?;
+        let pass = bound.model.pass(&input, ops)?;
+        let patches = states(&pass, pass.start()?, |part| part < Part::Merger)?;
         let mut share = Share { logits: None, reading: None, cells: None, tokens: None, lengths: Vec::new() };
         if weights.reading > 0.0 {
             let logits = bound.read(&patches)?;
@@ -112,7 +114,7 @@ impl Batch<'_> {
             share.logits = Some(logits);
         }
         if wants_cells {
-            let hidden = bound.model.read(&input, Some(&patches), ops)?;
+            let hidden = states(&pass, patches, |part| (Part::Merger..Part::Projection).contains(&part))?;
             let (tokens, cells) = (prompt.len() + self.size.cells(), self.size.cells());
             let hidden = hidden.reshape((crops.len(), tokens, hidden.dim(1)?))?.narrow(1, prompt.len(), cells)?;
             let hidden = hidden.contiguous()?.reshape((crops.len() * cells, hidden.dim(2)?))?;
@@ -125,7 +127,8 @@ impl Batch<'_> {
             order.sort_by_key(|query| share.lengths[*query]);
             let sequences = order.iter().map(|query| bound.translate(&asked[*query])).collect();
             let input = ModelInput { sequences, pixel_values: None, grids: Vec::new() };
-            let hidden = bound.model.read(&input, None, ops)?;
+            let pass = bound.model.pass(&input, ops)?;
+            let hidden = states(&pass, pass.start()?, |part| part < Part::Projection)?;
             let mut starts = vec![0; asked.len()];
             order.iter().fold(0, |at, query| {
                 starts[*query] = at;
@@ -279,6 +282,12 @@ impl Batch<'_> {
         }
         Ok((outcome, gradients))
     }
+}
+
+/// What the wanted parts of the network make of `x`, in their order.
+fn states(pass: &Pass<'_>, x: Tensor, wanted: impl Fn(Part) -> bool) -> Result<Tensor> {
+    let mut parts = pass.parts().into_iter().filter(|part| wanted(*part));
+    Ok(parts.try_fold(x, |x, part| pass.step(part, &x))?)
 }
 
 fn rows(tensor: &Option<Tensor>) -> Result<usize> {

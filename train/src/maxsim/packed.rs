@@ -79,6 +79,15 @@ impl Packed {
         Self { vectors: self.vectors.detach(), starts: self.starts.clone() }
     }
 
+    /// Items `items` alone, on `device`.
+    ///
+    /// # Errors
+    /// There is none of them, or the device fails.
+    pub(crate) fn items_on(&self, items: Range<usize>, device: &Device) -> Result<Self, Error> {
+        let lengths: Vec<usize> = self.lengths().skip(items.start).take(items.len()).collect();
+        Self::new(self.narrow(items)?.to_device(device)?, &lengths)
+    }
+
     /// `tokens x dim`.
     pub fn vectors(&self) -> &Tensor {
         &self.vectors

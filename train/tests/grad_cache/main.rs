@@ -1,10 +1,13 @@
 //! Gradient caching against one backward pass through the whole batch, written with candle's own operations.
 
+mod network;
+
 use candle_core::{D, Device, Tensor, Var};
 use colqwen_index_train::Error;
 use colqwen_index_train::dropout::Dropout;
 use colqwen_index_train::encode::{Encode, Parameter, Place, Side};
 use colqwen_index_train::grad_cache::{Batch, GradCache};
+use colqwen_index_train::gradients::Gradients;
 use colqwen_index_train::loss::{Explicit, Kind, Loss};
 use colqwen_index_train::maxsim::{MaxSim, Packed, Similarity};
 use colqwen_index_train::random::{Purpose, Stream};

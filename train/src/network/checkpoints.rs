@@ -1,0 +1,60 @@
+//! Gradient checkpointing (Chen, Xu, Zhang & Guestrin, "Training deep nets with sublinear memory cost", 2016): the way
+//! forward keeps what enters each part of the network and no graph; the way back computes one part again at a time.
+//!
+//! Each part has a graph of its own that ends before the next begins, so nothing of a part outlives it but the gradients.
+
+use candle_core::{Tensor, Var};
+use colqwen_index_ingest::colqwen2::ops::Ops;
+use colqwen_index_ingest::colqwen2::pass::Part;
+
+use super::Network;
+use super::mini_batch::MiniBatch;
+use crate::Error;
+use crate::encode::Encode;
+use crate::gradients::Gradients;
+
+/// Adds the gradients of `network`'s parameters, given `slopes`, the derivative of the loss by each token vector.
+pub(super) fn lead(
+    network: &Network,
+    batch: &MiniBatch<'_>,
+    slopes: &Tensor,
+    gradients: &mut Gradients,
+) -> Result<(), Error> {
+    let mut kept = entries(network, batch)?;
+    let model = batch.learning()?;
+    let pass = model.pass(&batch.input, Ops::Differentiable)?;
+    let mut slopes = slopes.clone();
+    while let Some((part, state)) = kept.pop() {
+        let entry = Var::from_tensor(&state)?;
+        let left = pass.step(part, entry.as_tensor())?;
+        // A number whose derivative by each value that leaves the part is the one that the parts after it gave.
+        let surrogate = (left * slopes)?.sum_all()?;
+        let store = surrogate.backward()?;
+        gradients.add(network.parameters(), &store)?;
+        match store.get(entry.as_tensor()) {
+            // Detached, or it would keep the graph that made it.
+            Some(of_entry) => slopes = of_entry.detach(),
+            // Texts have no parts before their embedding.
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// What enters each part from the first that learns on.
+fn entries(network: &Network, batch: &MiniBatch<'_>) -> Result<Vec<(Part, Tensor)>, Error> {
+    let model = batch.still()?;
+    let pass = model.pass(&batch.input, Ops::Fused)?;
+    let mut state = pass.start()?;
+    let mut kept = Vec::new();
+    for part in pass.parts() {
+        if part >= network.first {
+            kept.push((part, state.clone()));
+        }
+        // What leaves the projection is known from the first pass.
+        if part != Part::Projection {
+            state = pass.step(part, &state)?;
+        }
+    }
+    Ok(kept)
+}
