@@ -4,6 +4,28 @@
 //! (`mini_batch`): that costs nothing beside computing, and lets each layer know what to drop for which row. The first
 //! pass of gradient caching keeps no graph; the second goes back part by part (`checkpoints`). `saving` writes adapters and
 //! merged checkpoints, `memory` tells how many pages fit.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use colqwen_index_ingest::colqwen2::ColQwen2;
+//! use colqwen_index_train::encode::{Encode, Place, Side};
+//! use colqwen_index_train::network::{Lora, Network, NetworkOptions, Trained};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = ColQwen2::builtin()?;
+//! let network = Network::new(&model, Trained::Lora(Lora::default()), NetworkOptions::default())?;
+//! // What `GradCache` and `Trainer` take as queries; pages come from `page_input`.
+//! let query = Arc::new(model.query_input(&["how is the filter cleaned"])?);
+//! let vectors = network.vectors(&[query], Side::Query, Place { step: 0, first_row: 0 })?;
+//! assert_eq!(vectors.dim(), 128);
+//! let folder = std::env::temp_dir().join(format!("adapter-{}", std::process::id()));
+//! network.save_adapter(&model, "the/base", &folder)?;
+//! assert!(folder.join("adapter_model.safetensors").exists());
+//! # std::fs::remove_dir_all(folder)?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod checkpoints;
 mod linear;
