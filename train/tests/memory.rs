@@ -34,7 +34,7 @@ fn a_mini_batch_takes_about_what_is_foretold() {
         let image = RgbImage::from_fn(448, 448, |x, y| image::Rgb([(x * seed) as u8, (y * 3) as u8, (x ^ y) as u8]));
         Arc::new(model.page_input(&[image]).unwrap())
     };
-    let pages: Vec<_> = (1..9).map(page).collect();
+    let pages: Vec<_> = (1..5).map(page).collect();
     let (patches, tokens) = (1024, pages[0].sequences[0].len());
     let lora = Lora { rank: 4, dropout: 0.1, ..Lora::default() };
     let kinds = [
@@ -43,22 +43,31 @@ fn a_mini_batch_takes_about_what_is_foretold() {
         Trained::Lora(lora.with_vision()),
         Trained::Full { vision: true },
     ];
+    let mut wrong = Vec::new();
     for trained in kinds {
         let mut peaks = Vec::new();
         for checkpointing in [true, false] {
-            let network = Network::new(&model, trained.clone(), NetworkOptions { seed: 0, checkpointing }).unwrap();
+            let network = Network::new(
+                &model,
+                trained.clone(),
+                NetworkOptions { seed: 0, checkpointing, ..NetworkOptions::default() },
+            )
+            .unwrap();
             let foretold = network.footprint(patches, tokens).per_page as f64;
             let (few, many) = (peak(&network, &pages[..2]), peak(&network, &pages));
-            let measured = (many as f64 - few as f64) / 6.0;
+            let measured = (many as f64 - few as f64) / 2.0;
             println!(
                 "{trained:.40}, checkpointing {checkpointing}: {:.2} MB a page measured, {:.2} foretold",
                 measured / 1e6,
                 foretold / 1e6
             );
-            assert!(measured < foretold && foretold < 3.0 * measured, "{trained}: {measured} of {foretold}");
+            if measured > foretold || foretold > 2.5 * measured {
+                wrong.push(format!("{trained}: {measured} of {foretold}"));
+            }
             peaks.push(many);
         }
         let learns_little = trained == Trained::Projection;
         assert!(learns_little || peaks[0] < peaks[1], "{trained}: {peaks:?}");
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::attention::{Packing, by_head};
 use super::derivative::{Slopes3, with_derivative3};
 use super::elementwise::ScaledSoftmax;
+use super::ops::has_kernels;
 
 /// Scores of one block, of all heads that are computed together.
 const BLOCK_SCORES: usize = 128 * 1024;
@@ -18,9 +19,10 @@ const GPU_BLOCK_SCORES: usize = 16 * 1024 * 1024;
 /// As [`super::ops::Ops::attention`].
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, packing: &Packing, causal: bool) -> Result<Tensor> {
     let (own_q, own_k, own_v) = (q.detach(), k.detach(), v.detach());
-    let result = match q.device() {
-        Device::Cpu => by_head(&own_q, &own_k, &own_v, packing, causal)?,
-        _ => by_blocks(&own_q, &own_k, &own_v, packing, causal)?,
+    let result = if has_kernels(q) {
+        by_head(&own_q, &own_k, &own_v, packing, causal)?
+    } else {
+        by_blocks(&own_q, &own_k, &own_v, packing, causal)?
     };
     let packing = packing.clone();
     with_derivative3(q, k, v, result, move |[q, k, v], result, slope| {
@@ -144,7 +146,7 @@ impl Block {
     /// Heads x rows x seen keys, each row with sum 1.
     fn weights(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let scores = self.rows_of(q)?.matmul(&k.narrow(1, 0, self.seen)?.t()?)?;
-        if let (Device::Cpu, DType::F32, 1) = (q.device(), q.dtype(), q.dim(0)?) {
+        if has_kernels(q) && q.dim(0)? == 1 {
             let softmax = ScaledSoftmax { scale: scale(q)? as f32, first_row: self.causal.then_some(self.first) };
             scores.inplace_op1(&softmax)?;
             return Ok(scores);

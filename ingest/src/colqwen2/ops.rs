@@ -1,6 +1,6 @@
 //! The one place that chooses between fused operations (fast, no gradient), differentiable ones, and those of a GPU.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::ops as fused;
 
 use super::attention::{self, Packing};
@@ -43,19 +43,19 @@ impl Ops {
 
     /// `x * sigmoid(1.702 x)`, the vision tower's activation.
     pub(crate) fn quick_gelu(self, x: &Tensor) -> Result<Tensor> {
-        match (self, x.device()) {
-            (Self::Differentiable, _) => differentiable::quick_gelu(x),
-            (Self::Fused, Device::Cpu) => elementwise::quick_gelu(x),
-            (Self::Fused, _) => x * fused::sigmoid(&(x * 1.702)?)?,
+        match self {
+            Self::Differentiable => differentiable::quick_gelu(x),
+            Self::Fused if has_kernels(x) => elementwise::quick_gelu(x),
+            Self::Fused => x * fused::sigmoid(&(x * 1.702)?)?,
         }
     }
 
     /// `silu(gate) * up`, the language model's activation.
     pub(crate) fn swiglu(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        match (self, gate.device()) {
-            (Self::Differentiable, _) => differentiable::swiglu(gate, up),
-            (Self::Fused, Device::Cpu) => elementwise::swiglu(gate, up),
-            (Self::Fused, _) => gate.silu()? * up,
+        match self {
+            Self::Differentiable => differentiable::swiglu(gate, up),
+            Self::Fused if has_kernels(gate) => elementwise::swiglu(gate, up),
+            Self::Fused => gate.silu()? * up,
         }
     }
 
@@ -70,14 +70,19 @@ impl Ops {
         packing: &Packing,
         causal: bool,
     ) -> Result<Tensor> {
-        match (self, q.device()) {
-            (Self::Differentiable, _) => attention_gradient::attention(q, k, v, packing, causal),
-            (Self::Fused, Device::Cpu) => attention::by_head(q, k, v, packing, causal),
+        match self {
+            Self::Differentiable => attention_gradient::attention(q, k, v, packing, causal),
+            Self::Fused if has_kernels(q) => attention::by_head(q, k, v, packing, causal),
             #[cfg(feature = "flash-attn")]
-            (Self::Fused, Device::Cuda(_)) if super::flash::takes(q) => {
+            Self::Fused if q.device().is_cuda() && super::flash::takes(q) => {
                 super::flash::attention(q, k, v, packing, causal)
             }
-            (Self::Fused, _) => attention_gradient::by_blocks(q, k, v, packing, causal),
+            Self::Fused => attention_gradient::by_blocks(q, k, v, packing, causal),
         }
     }
+}
+
+/// Whether this crate's own kernels take `x`: they compute in f32 on the CPU.
+pub(super) fn has_kernels(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
 }

@@ -1,9 +1,31 @@
 //! The whole ColQwen2 under training, computed by the code that encodes pages.
 //!
 //! [`Trained`] says which weights learn. For every mini-batch the model is put together anew from tensors by name
-//! ([`mini_batch`]): that costs nothing beside computing, and lets each layer know what to drop for which row. The first
-//! pass of gradient caching keeps no graph; the second goes back part by part ([`checkpoints`]). [`saving`] writes adapters
-//! and merged checkpoints, [`memory`] tells how many pages fit.
+//! (`mini_batch`): that costs nothing beside computing, and lets each layer know what to drop for which row. The first
+//! pass of gradient caching keeps no graph; the second goes back part by part (`checkpoints`). `saving` writes adapters and
+//! merged checkpoints, `memory` tells how many pages fit.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use colqwen_index_ingest::colqwen2::ColQwen2;
+//! use colqwen_index_train::encode::{Encode, Place, Side};
+//! use colqwen_index_train::network::{Lora, Network, NetworkOptions, Trained};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = ColQwen2::builtin()?;
+//! let network = Network::new(&model, Trained::Lora(Lora::default()), NetworkOptions::default())?;
+//! // What `GradCache` and `Trainer` take as queries; pages come from `page_input`.
+//! let query = Arc::new(model.query_input(&["how is the filter cleaned"])?);
+//! let vectors = network.vectors(&[query], Side::Query, Place { step: 0, first_row: 0 })?;
+//! assert_eq!(vectors.dim(), 128);
+//! let folder = std::env::temp_dir().join(format!("adapter-{}", std::process::id()));
+//! network.save_adapter(&model, "the/base", &folder)?;
+//! assert!(folder.join("adapter_model.safetensors").exists());
+//! # std::fs::remove_dir_all(folder)?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod checkpoints;
 mod linear;
@@ -46,12 +68,15 @@ pub struct NetworkOptions {
     /// Whether the second pass keeps only what enters each layer, and computes what is inside again: about a third more
     /// work, and memory of one layer instead of all.
     pub checkpointing: bool,
+    /// What is computed in; the weights that learn are f32 in any case. By default f32 on the CPU, which gains nothing from
+    /// less, and bf16 on a GPU.
+    pub number: Option<DType>,
 }
 
 impl Default for NetworkOptions {
     /// Seed 0, with checkpointing.
     fn default() -> Self {
-        Self { seed: 0, checkpointing: true }
+        Self { seed: 0, checkpointing: true, number: None }
     }
 }
 
@@ -86,7 +111,10 @@ impl Network {
     /// device is full.
     pub fn new(model: &ColQwen2, trained: Trained, options: NetworkOptions) -> Result<Self, Error> {
         let device = model.model().device().clone();
-        let dtype = if device.is_cpu() { DType::F32 } else { DType::BF16 };
+        let dtype = options.number.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
+        if ![DType::F32, DType::BF16].contains(&dtype) {
+            return Err(Error::setting("number type of the computation", "f32 or bf16", dtype.as_str()));
+        }
         let shapes: Vec<(&str, Vec<usize>)> = model.weights().filter(|(name, _)| Part::of(name).is_some()).collect();
         let modules = linear_layers(&shapes);
         let mut network = Self {

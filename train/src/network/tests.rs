@@ -31,7 +31,7 @@ fn queries(model: &ColQwen2) -> Vec<Arc<ModelInput>> {
 }
 
 fn network(trained: Trained, checkpointing: bool) -> Network {
-    let network = Network::new(&model(), trained, NetworkOptions { seed: 7, checkpointing }).unwrap();
+    let network = Network::new(&model(), trained, NetworkOptions { seed: 7, checkpointing, number: None }).unwrap();
     // Updates begin at zero, where half of their gradients is zero, too.
     let mut stream = Stream::new(9, Purpose::Choice, &[]);
     for parameter in network.parameters().iter().filter(|parameter| parameter.name.ends_with(LORA_B)) {
@@ -209,6 +209,35 @@ fn checkpointing_changes_no_gradient() {
     }
 }
 
+/// Masters stay f32; what bf16 costs is measured against the same network in f32.
+#[test]
+fn gradients_in_bf16_are_near_those_in_f32() {
+    let model = model();
+    let items = pages(&model);
+    for trained in [Trained::Projection, lora(), Trained::Full { vision: true }] {
+        let wide = network(trained.clone(), true);
+        let options = NetworkOptions { seed: 7, checkpointing: true, number: Some(DType::BF16) };
+        let narrow = Network::new(&model, trained.clone(), options).unwrap();
+        for (from, to) in wide.parameters().iter().zip(narrow.parameters()) {
+            assert_eq!(to.var.dtype(), DType::F32);
+            to.var.set(from.var.as_tensor()).unwrap();
+        }
+        let slopes = slopes(&wide, &items, Side::Page);
+        let expected = gradients(&wide, &items, Side::Page, &slopes);
+        let found = gradients(&narrow, &items, Side::Page, &slopes);
+        let (mut error, mut length) = (0.0, 0.0);
+        for (expected, found) in expected.iter().zip(found.iter()) {
+            let (expected, found) = (expected.unwrap(), found.unwrap());
+            let square = |x: &Tensor| f64::from(x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap());
+            error += square(&(expected - found).unwrap());
+            length += square(expected);
+        }
+        let relative = (error / length).sqrt();
+        println!("{trained:.12}: relative difference of all gradients in bf16 {relative:.1e}");
+        assert!(relative > 1e-4 && relative < 5e-2, "{trained}: {relative}");
+    }
+}
+
 #[test]
 fn frozen_weights_have_no_gradient() {
     let model = model();
@@ -232,6 +261,8 @@ fn what_cannot_be_trained_is_refused() {
     let unknown = Lora { targets: vec!["w_proj".into()], ..Lora::default() };
     assert!(refused(Trained::Lora(unknown)).contains("w_proj"));
     assert!(refused(Trained::Lora(Lora { dropout: 1.0, ..Lora::default() })).contains("dropout"));
+    let options = NetworkOptions { number: Some(DType::U8), ..NetworkOptions::default() };
+    assert!(Network::new(&model, Trained::Projection, options).unwrap_err().to_string().contains("bf16"));
     let both = Arc::new(ModelInput::packed(queries(&model).iter().map(Arc::as_ref)).unwrap());
     let refused = network(Trained::Projection, true).vectors(&[both], Side::Query, PLACE).unwrap_err().to_string();
     assert!(refused.contains("one page or query"), "{refused}");

@@ -12,7 +12,8 @@ use image::{Rgb, RgbImage};
 use super::*;
 
 fn network(model: &ColQwen2, trained: Trained, checkpointing: bool) -> Network {
-    let network = Network::new(model, trained, NetworkOptions { seed: 5, checkpointing }).unwrap();
+    let network =
+        Network::new(model, trained, NetworkOptions { seed: 5, checkpointing, ..NetworkOptions::default() }).unwrap();
     let mut stream = Stream::new(6, Purpose::Choice, &[]);
     for parameter in network.parameters().iter().filter(|parameter| parameter.name.contains("lora_B")) {
         let (rows, columns) = parameter.var.dims2().unwrap();

@@ -71,7 +71,7 @@ fn compare(network: &Network, prefix: &str, name: impl Fn(&str) -> String) {
 fn gradients_of_all_weights_are_those_of_pytorch() {
     let model = load(&folder().join("colpali_engine"));
     for checkpointing in [false, true] {
-        let options = NetworkOptions { seed: 0, checkpointing };
+        let options = NetworkOptions { seed: 0, checkpointing, ..NetworkOptions::default() };
         let network = Network::new(&model, Trained::Full { vision: true }, options).unwrap();
         compare(&network, "full", str::to_owned);
     }

@@ -25,7 +25,9 @@ fn lora() -> Lora {
 
 /// A network all of whose parameters have moved.
 fn moved(model: &ColQwen2, trained: Trained) -> Network {
-    let network = Network::new(model, trained, NetworkOptions { seed: 3, checkpointing: true }).unwrap();
+    let network =
+        Network::new(model, trained, NetworkOptions { seed: 3, checkpointing: true, ..NetworkOptions::default() })
+            .unwrap();
     let mut stream = Stream::new(4, Purpose::Choice, &[]);
     for parameter in network.parameters() {
         let noise = (0..parameter.var.elem_count()).map(|_| 0.05 * stream.normal() as f32).collect::<Vec<_>>();
