@@ -8,22 +8,25 @@ use colqwen_index::ingest::builtin;
 use colqwen_index::model::load_colqwen2;
 use colqwen_index::train::data;
 use colqwen_index::train::loss::{Kind, Loss};
+use colqwen_index::train::network::{Lora, Trained};
 use colqwen_index::train::optimiser::Decay;
 use colqwen_index::train::trainer::Ending;
 use colqwen_index::train::watch::{StepRecord, Verdict};
-use colqwen_index::training::{Preparation, ProjectionOptions, train_projection};
+use colqwen_index::training::{Preparation, ProjectionOptions, TrainOptions, train_network, train_projection};
 
 use super::interrupt::Interrupt;
 use super::{progress, wrong_usage};
 
-/// Train a model's projection on queries whose pages are known.
+/// Train a model on queries whose pages are known.
 ///
-/// The projection turns the language model's states into token vectors; the rest of the model stays as it is. So every
-/// query and page goes through the model once, the states are kept under OUT/hidden, and an epoch costs the projection
-/// alone. A batch of any size fits: gradients are cached, exactly (--mini-batch sets the memory).
+/// --train projection: only the last layer, which turns the language model's states into token vectors. So every query and
+/// page goes through the model once, the states are kept under OUT/hidden, and an epoch costs the projection alone.
+/// --train lora: low-rank updates of the language model and the projection, --train full: all weights; pages then go through
+/// the model at every step. A batch of any size fits: gradients are cached, exactly, and --memory sets how many pages are
+/// computed together.
 ///
 /// OUT receives steps.jsonl (one line per step), plot.svg, training.state and, at the end, model/: a checkpoint to be
-/// named with --model. A run that ends early or is killed goes on with --resume, as if it had not been interrupted. When
+/// named with --model (and adapter/, as peft reads it, where updates were trained). A run that ends early or is killed goes on with --resume, as if it had not been interrupted. When
 /// nothing is being learnt, that is said in words.
 ///
 /// The data are a Parquet file with `query_id`, `query` and `positives` (list of `doc_id`, `page`, and `weight`), and if
@@ -44,6 +47,15 @@ pub struct Arguments {
     /// The folder for everything that comes out.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// What learns.
+    #[arg(long, value_enum, default_value_t = TrainedName::Projection)]
+    train: TrainedName,
+    /// Low-rank updates: rank, alpha and dropout, such as r=32,alpha=32,dropout=0.1.
+    #[arg(long, value_name = "SETTINGS", value_parser = parse_lora)]
+    lora: Option<Lora>,
+    /// Let the vision tower learn, too (with --train lora or full).
+    #[arg(long)]
+    vision: bool,
     /// What is asked of the scores.
     #[arg(long, value_enum, default_value_t = LossName::InfoNce)]
     loss: LossName,
@@ -56,19 +68,21 @@ pub struct Arguments {
     /// Mined negatives per query and batch, where the data have some.
     #[arg(long, value_name = "N", default_value_t = 1)]
     negatives: usize,
-    /// Queries or pages that are in memory with their gradients at once.
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    mini_batch: usize,
+    /// Queries or pages that are in memory with their gradients at once [default: 8 for the projection, else what --memory
+    /// has room for].
+    #[arg(long, value_name = "N")]
+    mini_batch: Option<usize>,
     /// How often every query is seen.
     #[arg(long, value_name = "N", default_value_t = 5)]
     epochs: u64,
-    /// The highest learning rate, reached after a twentieth of the steps.
-    #[arg(long, value_name = "R", default_value_t = 1e-3)]
-    rate: f64,
+    /// The highest learning rate, reached after a twentieth of the steps [default: 0.001 for the projection, 0.0002 for
+    /// updates, 0.00002 for all weights].
+    #[arg(long, value_name = "R")]
+    rate: Option<f64>,
     /// How the learning rate falls after that.
     #[arg(long, value_enum, default_value_t = DecayName::Linear)]
     decay: DecayName,
-    /// Share of hidden values that are dropped.
+    /// Share of hidden values that are dropped (with --train projection).
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     dropout: f64,
     /// Begin with a new projection instead of the model's own.
@@ -77,9 +91,9 @@ pub struct Arguments {
     /// What all chance depends on.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Megabytes of hidden states of pages that are held in memory, and as many for queries; those of one batch are in any
-    /// case (at full size 2.4 MB per page).
-    #[arg(long, value_name = "MB", default_value_t = 2048)]
+    /// Memory to use, such as 20GB: for hidden states of pages, and as much for those of queries; or for the pages that go
+    /// through the model together.
+    #[arg(long, value_name = "SIZE", default_value = "2GB", value_parser = parse_memory)]
     memory: usize,
     /// Go on with the run in OUT.
     #[arg(long)]
@@ -87,6 +101,45 @@ pub struct Arguments {
     /// Where the model computes hidden states: cpu or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
+}
+
+/// What learns.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TrainedName {
+    /// The last layer.
+    Projection,
+    /// Low-rank updates.
+    Lora,
+    /// All weights.
+    Full,
+}
+
+/// `r=32,alpha=32,dropout=0.1`, each part optional.
+fn parse_lora(text: &str) -> Result<Lora, String> {
+    let mut lora = Lora::default();
+    for part in text.split(',') {
+        let (name, value) = part.split_once('=').ok_or_else(|| format!("expected name=number, received {part:?}"))?;
+        let number = |_| format!("{name}: expected a number, received {value:?}");
+        match name.trim() {
+            "r" => lora.rank = value.parse().map_err(|_| format!("r: expected a whole number, received {value:?}"))?,
+            "alpha" => lora.alpha = value.parse().map_err(number)?,
+            "dropout" => lora.dropout = value.parse().map_err(number)?,
+            other => return Err(format!("expected r, alpha or dropout, received {other:?}")),
+        }
+    }
+    Ok(lora)
+}
+
+/// `20GB`, `512MB` or a number of bytes.
+fn parse_memory(text: &str) -> Result<usize, String> {
+    let units = [("GB", 1usize << 30), ("MB", 1 << 20), ("", 1)];
+    let upper = text.trim().to_uppercase();
+    let found =
+        units.iter().find_map(|(name, unit)| Some((upper.strip_suffix(name)?.trim().parse::<f64>().ok()?, unit)));
+    match found {
+        Some((number, unit)) if number > 0.0 && number.is_finite() => Ok((number * *unit as f64) as usize),
+        _ => Err(format!("expected a size above 0 such as 20GB or 512MB, received {text:?}")),
+    }
 }
 
 /// What is asked of the scores.
@@ -112,28 +165,30 @@ enum DecayName {
 }
 
 impl Arguments {
-    fn options(&self) -> ProjectionOptions {
+    fn options(&self) -> TrainOptions {
         let kind = match self.loss {
             LossName::InfoNce => Kind::InfoNce,
             LossName::Pairwise => Kind::Pairwise,
             LossName::Sigmoid => Kind::Sigmoid,
         };
-        ProjectionOptions {
+        TrainOptions {
             loss: Loss { temperature: self.temperature, ..Loss::new(kind) },
             batch: self.batch,
             negatives: self.negatives,
             mini_batch: self.mini_batch,
             epochs: self.epochs,
-            rate: self.rate,
+            rate: self.rate.unwrap_or(match self.train {
+                TrainedName::Projection => 1e-3,
+                TrainedName::Lora => 2e-4,
+                TrainedName::Full => 2e-5,
+            }),
             decay: match self.decay {
                 DecayName::Constant => Decay::Constant,
                 DecayName::Linear => Decay::Linear,
                 DecayName::Cosine => Decay::Cosine,
             },
             seed: self.seed,
-            dropout: self.dropout,
-            new_projection: self.new_projection,
-            memory: self.memory.saturating_mul(1 << 20),
+            memory: self.memory,
             save_every: 50,
             resume: self.resume,
         }
@@ -153,8 +208,14 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         // The weights come from the state; the flag must only be the same as before.
         progress::remark(quiet, "going on with the projection of the state");
     }
-    if arguments.memory == 0 {
-        return Err(wrong_usage("--memory takes a number from 1"));
+    if arguments.lora.is_some() && arguments.train != TrainedName::Lora {
+        return Err(wrong_usage("--lora goes with --train lora"));
+    }
+    if arguments.train == TrainedName::Projection && arguments.vision {
+        return Err(wrong_usage("--vision goes with --train lora or full"));
+    }
+    if arguments.train != TrainedName::Projection && (arguments.new_projection || arguments.dropout > 0.0) {
+        return Err(wrong_usage("--new-projection and --dropout go with --train projection"));
     }
     let model = load_colqwen2(&arguments.model, &arguments.device)?;
     if arguments.model == builtin::NAME {
@@ -178,20 +239,36 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         reporter.step(step, verdict);
         if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let outcome =
-        train_projection(&model, &data, &arguments.pages, &arguments.out, &arguments.options(), prepare, observe)?;
-    let caches = outcome.caches;
-    progress::remark(
-        quiet,
-        &format!(
-            "{} pages and {} queries went through the model, {} and {} were kept from before; {} steps",
-            caches.pages_computed,
-            caches.queries_computed,
-            caches.pages_kept,
-            caches.queries_kept,
-            outcome.steps.len()
-        ),
-    );
+    let (data, pages, out, options) = (&data, &arguments.pages, &arguments.out, &arguments.options());
+    let outcome = match arguments.train {
+        TrainedName::Projection => {
+            let projection = ProjectionOptions { dropout: arguments.dropout, new_projection: arguments.new_projection };
+            train_projection(&model, data, pages, out, options, projection, prepare, observe)?
+        }
+        TrainedName::Lora => {
+            let lora = arguments.lora.unwrap_or_default();
+            let trained = Trained::Lora(if arguments.vision { lora.with_vision() } else { lora });
+            train_network(&model, &arguments.model, data, pages, out, options, trained, observe)?
+        }
+        TrainedName::Full => {
+            let trained = Trained::Full { vision: arguments.vision };
+            train_network(&model, &arguments.model, data, pages, out, options, trained, observe)?
+        }
+    };
+    if arguments.train == TrainedName::Projection {
+        let caches = outcome.caches;
+        progress::remark(
+            quiet,
+            &format!(
+                "{} pages and {} queries went through the model, {} and {} were kept from before; {} steps",
+                caches.pages_computed,
+                caches.queries_computed,
+                caches.pages_kept,
+                caches.queries_kept,
+                outcome.steps.len()
+            ),
+        );
+    }
     match (outcome.ending, outcome.model) {
         (Ending::Complete, Some(folder)) => println!("{}", folder.display()),
         _ => anyhow::bail!("interrupted; the state is saved, run the same command with --resume to go on"),

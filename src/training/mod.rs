@@ -1,18 +1,22 @@
 //! Training from a folder of pages and a file of queries, and judging what came of it.
 //!
-//! What trains is the projection from hidden states to token vectors: [`train_projection`]. Hidden states are computed once
-//! and kept beside the run; an epoch then costs the projection alone. [`rank_pages`] or [`rank_index`], and [`judge`], measure a model on pages
+//! [`train_projection`] trains the projection from hidden states to token vectors. Hidden states are computed once
+//! and kept beside the run; an epoch then costs the projection alone. [`train_network`] trains low-rank updates or all weights. [`rank_pages`] or [`rank_index`], and [`judge`], measure a model on pages
 //! and queries, and [`mine`] finds pages that an index ranks high for a query they do not answer.
 
 mod caches;
 mod judge;
 mod mine;
+mod network;
 mod projection;
+mod run;
 
 pub use caches::{CacheReport, hidden_source};
 pub use judge::{judge, rank_index, rank_pages};
 pub use mine::{MineOptions, MineReport, mine};
-pub use projection::{ProjectionOptions, ProjectionOutcome, train_projection};
+pub use network::train_network;
+pub use projection::{ProjectionOptions, train_projection};
+pub use run::{TrainOptions, TrainOutcome};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -115,6 +115,41 @@ fn a_killed_training_goes_on_as_if_it_had_not_been() {
 }
 
 #[test]
+fn updates_and_all_weights_learn_and_are_saved_as_models() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = data(temporary.path());
+    let train = |name: &str, more: &[&str]| {
+        let out = temporary.path().join(name);
+        let mut command = Command::new(PROGRAM);
+        command.args(["train", "--model", "builtin", "--temperature", "0.05", "--epochs", "30", "--train"]).args(more);
+        command.arg("--data").arg(&data).arg("--out").arg(&out).arg("--pages").arg(samples());
+        let run = Ran::of(&mut command).done();
+        assert_eq!(run.out.trim(), out.join("model").display().to_string());
+        let loss = |step: &Value| step["loss"].as_f64().unwrap();
+        let steps = steps(&out);
+        assert!(loss(&steps[29]) < 0.5 * loss(&steps[0]), "{name}: {} {}", steps[0], steps[29]);
+        out
+    };
+    let lora = train("lora", &["lora", "--lora", "r=8,alpha=16,dropout=0", "--rate", "0.01", "--mini-batch", "3"]);
+    let adapter: Value =
+        serde_json::from_slice(&std::fs::read(lora.join("adapter/adapter_config.json")).unwrap()).unwrap();
+    assert_eq!((&adapter["r"], &adapter["base_model_name_or_path"]), (&json!(8), &json!("builtin")));
+    assert!(ndcg(&data, &lora.join("model")) > 0.9);
+    let full = train("full", &["full", "--rate", "0.002", "--memory", "1GB"]);
+    assert!(!full.join("adapter").exists() && ndcg(&data, &full.join("model")) > 0.9);
+
+    let refuse = |more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["train", "--model", "builtin", "--out", "none"]).args(more);
+        Ran::of(command.arg("--data").arg(&data).arg("--pages").arg(samples()))
+    };
+    assert!(refuse(&["--train", "full", "--lora", "r=4"]).refused(2).contains("--train lora"));
+    assert!(refuse(&["--train", "lora", "--lora", "rank=4"]).refused(2).contains("expected r, alpha or dropout"));
+    assert!(refuse(&["--memory", "none"]).refused(2).contains("20GB"));
+    assert!(refuse(&["--train", "lora", "--memory", "1MB"]).refused(1).contains("one page at a time"));
+}
+
+#[test]
 fn mined_negatives_answer_nothing_and_score_below_the_positive() {
     let temporary = tempfile::tempdir().unwrap();
     let (data, index) = (data(temporary.path()), temporary.path().join("index"));

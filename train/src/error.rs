@@ -93,6 +93,14 @@ pub enum Error {
         /// What the plotting library said.
         problem: String,
     },
+    /// A query or page could not be made ready for the model.
+    #[error("{what}: {source}")]
+    Source {
+        /// The query or page.
+        what: String,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The model could not be put together, or refuses an item.
     #[error("{0}")]
     Model(#[from] EncoderError),

@@ -53,7 +53,7 @@ impl Stage {
                 queries: 0,
                 longest: 1,
                 rate: 1.5e-3,
-                steps: 1500,
+                steps: 1200,
                 weights: weights(1.0, 0.0, 0.0),
                 maxsim_from: 1.0,
             },
