@@ -9,6 +9,7 @@ mod files;
 mod further;
 mod index_search;
 mod pooling;
+mod small;
 mod support;
 #[cfg(feature = "train")]
 mod training;
