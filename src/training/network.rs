@@ -1,6 +1,6 @@
 //! Training of the whole network, or of low-rank updates of it: pages go through it at every step.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ struct PageSource<'m> {
     places: HashMap<PageId, usize>,
     /// Pages that were rendered already, as far as there is room.
     inputs: RefCell<HashMap<PageId, Arc<ModelInput>>>,
-    room: RefCell<usize>,
+    room: Cell<usize>,
 }
 
 impl<'m> PageSource<'m> {
@@ -94,7 +94,7 @@ impl<'m> PageSource<'m> {
             places.extend(pages.into_iter().map(|page| (page, documents.len())));
             documents.push(document);
         }
-        Ok(Self { model, documents, places, inputs: RefCell::default(), room: RefCell::new(room) })
+        Ok(Self { model, documents, places, inputs: RefCell::default(), room: Cell::new(room) })
     }
 
     fn render(&self, page: &PageId) -> Result<ModelInput, Error> {
@@ -120,9 +120,8 @@ impl Source for PageSource<'_> {
             self.render(page).map_err(|error| TrainError::Source { what: page.to_string(), source: error.into() })?,
         );
         let bytes = input.pixel_values.as_ref().map_or(0, |pixels| pixels.elem_count() * 4);
-        let mut room = self.room.borrow_mut();
-        if bytes <= *room {
-            *room -= bytes;
+        if let Some(left) = self.room.get().checked_sub(bytes) {
+            self.room.set(left);
             self.inputs.borrow_mut().insert(page.clone(), Arc::clone(&input));
         }
         Ok(input)

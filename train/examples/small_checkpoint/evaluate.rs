@@ -6,13 +6,16 @@
 //! shuffled: what chance gives.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Tensor};
+use anyhow::{Result, ensure};
+use colqwen_index_field::MultiVector;
 use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions};
 use colqwen_index_ingest::encoder::Encoder;
+use colqwen_index_train::data::PageId;
+use colqwen_index_train::maxsim::{MaxSim, Packed};
+use colqwen_index_train::metrics::Judged;
 use colqwen_index_train::random::{Purpose, Stream};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -62,19 +65,14 @@ impl Evaluation<'_> {
         let texts: Vec<String> = questions.iter().map(|question| question.words.join(" ")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let queries = model.encode_queries(&texts)?;
-        let all: Vec<f32> = queries.iter().flat_map(|query| query.vectors.values().iter().copied()).collect();
-        let lengths: Vec<usize> = queries.iter().map(|query| query.vectors.tokens()).collect();
-        let all = Tensor::from_vec(all, (lengths.iter().sum::<usize>(), model.dim()), &Device::Cpu)?;
+        let queries: Vec<&MultiVector> = queries.iter().map(|query| &query.vectors).collect();
+        let queries = Packed::from_multi_vectors(&queries)?;
+        let maxsim = MaxSim { per_token: false, ..MaxSim::default() };
         let mut scores = vec![vec![0.0f32; sheets.len()]; questions.len()];
+        // One page at a time, as all similarities of a page fit into memory.
         for (at, page) in encoded.iter().enumerate() {
-            let page = Tensor::from_slice(page.vectors.values(), (page.vectors.tokens(), model.dim()), &Device::Cpu)?;
-            let best: Vec<f32> = all.matmul(&page.t()?)?.max(1)?.to_vec1()?;
-            let mut rest = best.as_slice();
-            for (scores, length) in scores.iter_mut().zip(&lengths) {
-                let (own, after) = rest.split_at(*length);
-                scores[at] = own.iter().sum();
-                rest = after;
-            }
+            let scored = maxsim.score(&queries, &Packed::from_multi_vectors(&[&page.vectors])?)?.scores;
+            scores.iter_mut().zip(scored.values()).for_each(|(scores, score)| scores[at] = *score);
         }
         let mut shuffled: Vec<usize> = (0..sheets.len()).collect();
         Stream::new(self.seed, Purpose::Choice, &[1]).shuffle(&mut shuffled);
@@ -82,8 +80,8 @@ impl Evaluation<'_> {
             scores.iter().map(|scores| shuffled.iter().map(|page| scores[*page]).collect()).collect();
         let tokens: usize = encoded.iter().map(|page| page.vectors.tokens()).sum();
         Ok(json!({
-            "pages": sheets.len(), "queries": questions.len(), "ndcg_at_5": mean_ndcg(&scores, &questions),
-            "bm25": mean_ndcg(&bm25(&sheets, &questions), &questions), "shuffled": mean_ndcg(&chance, &questions),
+            "pages": sheets.len(), "queries": questions.len(), "ndcg_at_5": mean_ndcg(&scores, &questions)?,
+            "bm25": mean_ndcg(&bm25(&sheets, &questions), &questions)?, "shuffled": mean_ndcg(&chance, &questions)?,
             "tokens_per_page": tokens / sheets.len().max(1), "core_seconds_per_page": seconds,
         }))
     }
@@ -128,16 +126,16 @@ fn distinct(sheet: &Sheet) -> BTreeSet<String> {
     all.filter(|run| (4..=12).contains(&run.len()) && run.chars().all(|letter| letter.is_ascii_lowercase())).collect()
 }
 
-fn mean_ndcg(scores: &[Vec<f32>], questions: &[Question]) -> f64 {
-    let one = |(scores, question): (&Vec<f32>, &Question)| {
+fn mean_ndcg(scores: &[Vec<f32>], questions: &[Question]) -> Result<f64> {
+    let mut sum = 0.0;
+    for (scores, question) in scores.iter().zip(questions) {
+        let pages: Vec<PageId> = (0..scores.len()).map(|page| PageId::new("", page as u32)).collect();
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|one, two| scores[*two].total_cmp(&scores[*one]));
-        let gain = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
-        let found = order.iter().take(DEPTH).enumerate().filter(|(_, page)| question.relevant.contains(page));
-        let best: f64 = (0..question.relevant.len().min(DEPTH)).map(gain).sum();
-        found.map(|(rank, _)| gain(rank)).sum::<f64>() / best
-    };
-    scores.iter().zip(questions).map(one).sum::<f64>() / questions.len().max(1) as f64
+        let ranking = order.iter().map(|page| &pages[*page]);
+        sum += Judged::new(ranking, question.relevant.iter().map(|page| &pages[*page]))?.ndcg(DEPTH);
+    }
+    Ok(sum / questions.len().max(1) as f64)
 }
 
 /// BM25 (k1 1.2, b .75) of every page for every question, over the words of the text layer.
@@ -170,11 +168,4 @@ fn bm25(sheets: &[Sheet], questions: &[Question]) -> Vec<Vec<f32>> {
         counts.iter().zip(&lengths).map(page).collect()
     };
     questions.iter().map(of_question).collect()
-}
-
-/// The folder of pages to evaluate on, rendered from `files`.
-pub fn prepare(files: &Path, per_file: usize, seed: u64, folder: &Path) -> Result<usize> {
-    let list = std::fs::read_to_string(files).with_context(|| format!("{}", files.display()))?;
-    let files: Vec<PathBuf> = list.lines().map(PathBuf::from).collect();
-    render::render(&files, per_file, seed, folder)
 }

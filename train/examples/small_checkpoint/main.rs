@@ -127,7 +127,7 @@ struct Train {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Pages { files, per_file, seed, out } => {
-            println!("{} pages", evaluate::prepare(&files, per_file, seed, &out)?);
+            println!("{} pages", render::render(&files, per_file, seed, &out)?);
             Ok(())
         }
         Command::Vocabulary { pages, size, out } => {

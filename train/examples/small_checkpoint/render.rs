@@ -46,8 +46,10 @@ struct Entry {
 
 const LIST: &str = "pages.jsonl";
 
-/// Renders up to `per_file` pages of each PDF in the list into `folder`.
-pub fn render(files: &[PathBuf], per_file: usize, seed: u64, folder: &Path) -> Result<usize> {
+/// Renders up to `per_file` pages of each PDF that the file `list` names, one per line, into `folder`.
+pub fn render(list: &Path, per_file: usize, seed: u64, folder: &Path) -> Result<usize> {
+    let files = fs::read_to_string(list).with_context(|| format!("{}", list.display()))?;
+    let files: Vec<PathBuf> = files.lines().map(PathBuf::from).collect();
     fs::create_dir_all(folder)?;
     let entries: Vec<Vec<Entry>> = files
         .par_iter()
