@@ -19,6 +19,7 @@ mod pieces;
 mod render;
 mod stage;
 mod step;
+mod synthetic;
 
 use std::path::PathBuf;
 
@@ -48,6 +49,25 @@ enum Command {
         /// At most so many pages of each
         #[arg(long, default_value_t = 4)]
         per_file: usize,
+        /// By which factor the area of a page may be larger or smaller than the model's budget; 1 to evaluate
+        #[arg(long, default_value_t = render::ZOOM)]
+        zoom: f64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The folder to keep them in
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Set pages in many typefaces from the words of rendered ones
+    Synthetic {
+        /// A file that names one TrueType or OpenType font per line
+        #[arg(long)]
+        fonts: PathBuf,
+        /// Rendered pages whose words are set
+        #[arg(long)]
+        words: PathBuf,
+        #[arg(long)]
+        count: usize,
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// The folder to keep them in
@@ -101,9 +121,9 @@ struct Train {
     /// reading, words, lines, blocks or strips
     #[arg(long)]
     stage: Stage,
-    /// Training pages
-    #[arg(long)]
-    pages: PathBuf,
+    /// Training pages, one or more folders
+    #[arg(long, required = true, num_args = 1..)]
+    pages: Vec<PathBuf>,
     /// Pages to judge by
     #[arg(long)]
     held_out: PathBuf,
@@ -126,8 +146,13 @@ struct Train {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Pages { files, per_file, seed, out } => {
-            println!("{} pages", render::render(&files, per_file, seed, &out)?);
+        Command::Pages { files, per_file, zoom, seed, out } => {
+            println!("{} pages", render::render(&files, per_file, zoom, seed, &out)?);
+            Ok(())
+        }
+        Command::Synthetic { fonts, words, count, seed, out } => {
+            let press = synthetic::Press::new(&fonts, &words)?;
+            println!("{} pages", press.print(count, seed, &out)?);
             Ok(())
         }
         Command::Vocabulary { pages, size, out } => {
@@ -139,11 +164,16 @@ fn main() -> Result<()> {
         }
         Command::Train(train) => {
             let pieces = read_pieces(&train.tokenizer)?;
-            let prepare = |folder| -> Result<Vec<Prepared>> {
-                let sheets = render::load(folder)?.into_iter();
-                Ok(sheets.map(|sheet| Prepared::new(sheet, &pieces)).filter(|page| page.runs.len() > 20).collect())
+            let prepare = |folders: &[PathBuf]| -> Result<Vec<Prepared>> {
+                let mut prepared = Vec::new();
+                for folder in folders {
+                    let sheets = render::load(folder)?.into_iter();
+                    let pages = sheets.map(|sheet| Prepared::new(sheet, &pieces));
+                    prepared.extend(pages.filter(|page| page.runs.len() > 20));
+                }
+                Ok(prepared)
             };
-            let (pages, held_out) = (prepare(&train.pages)?, prepare(&train.held_out)?);
+            let (pages, held_out) = (prepare(&train.pages)?, prepare(std::slice::from_ref(&train.held_out))?);
             let network = match &train.from {
                 Some(path) => Network::load(&pieces, path)?,
                 None => Network::new(&pieces, train.seed)?,

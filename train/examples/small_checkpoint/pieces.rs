@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
+use unicode_normalization::UnicodeNormalization;
 
 /// Letters of a piece.
 const LONGEST: usize = 3;
@@ -49,7 +50,7 @@ pub fn runs(text: &str) -> Vec<(usize, String)> {
 }
 
 fn plain(letter: char) -> Option<char> {
-    let letter = letter.to_lowercase().next()?;
+    let letter = letter.nfkd().next()?.to_lowercase().next()?;
     ALPHABET.contains(letter).then_some(letter)
 }
 

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// Pixels of a page: an A4 or letter page has 2 of them per point.
 pub const PAGE_PIXELS: f64 = 2_007_040.0;
-/// Pages are rendered larger and smaller by up to this factor, so that type of one size comes in many.
-const ZOOM: f64 = 1.3;
+/// Pages to train on are larger and smaller by up to this factor, so that type of one size comes in many.
+pub const ZOOM: f64 = 1.3;
 /// Fewer words make no page of text.
 const FEWEST_WORDS: usize = 50;
 
@@ -36,18 +36,21 @@ pub struct Printed {
     pub area: [f32; 4],
 }
 
+/// One line of the list.
 #[derive(Serialize, Deserialize)]
-struct Entry {
-    document: String,
-    page: u32,
-    file: String,
-    words: Vec<Printed>,
+pub struct Entry {
+    pub document: String,
+    pub page: u32,
+    pub file: String,
+    pub words: Vec<Printed>,
 }
 
-const LIST: &str = "pages.jsonl";
+/// The file that lists the pages of a folder.
+pub const LIST: &str = "pages.jsonl";
 
-/// Renders up to `per_file` pages of each PDF that the file `list` names, one per line, into `folder`.
-pub fn render(list: &Path, per_file: usize, seed: u64, folder: &Path) -> Result<usize> {
+/// Renders up to `per_file` pages of each PDF that the file `list` names, one per line, into `folder`, with an area that is
+/// up to `zoom` times as large or small as the model's budget.
+pub fn render(list: &Path, per_file: usize, zoom: f64, seed: u64, folder: &Path) -> Result<usize> {
     let files = fs::read_to_string(list).with_context(|| format!("{}", list.display()))?;
     let files: Vec<PathBuf> = files.lines().map(PathBuf::from).collect();
     fs::create_dir_all(folder)?;
@@ -55,7 +58,7 @@ pub fn render(list: &Path, per_file: usize, seed: u64, folder: &Path) -> Result<
         .par_iter()
         .enumerate()
         .map(|(at, file)| {
-            file_pages(at, file, per_file, seed, folder).unwrap_or_else(|error| {
+            file_pages(at, file, (per_file, zoom), seed, folder).unwrap_or_else(|error| {
                 eprintln!("{}: {error:#}", file.display());
                 Vec::new()
             })
@@ -68,7 +71,7 @@ pub fn render(list: &Path, per_file: usize, seed: u64, folder: &Path) -> Result<
     Ok(entries.iter().map(Vec::len).sum())
 }
 
-fn file_pages(at: usize, file: &Path, per_file: usize, seed: u64, folder: &Path) -> Result<Vec<Entry>> {
+fn file_pages(at: usize, file: &Path, (per_file, zoom): (usize, f64), seed: u64, folder: &Path) -> Result<Vec<Entry>> {
     let document = Document::open(file)?;
     let mut stream = Stream::new(seed, Purpose::Choice, &[at as u64]);
     let mut numbers: Vec<u32> = (1..=document.page_count()).collect();
@@ -80,7 +83,7 @@ fn file_pages(at: usize, file: &Path, per_file: usize, seed: u64, folder: &Path)
         if entries.len() == per_file {
             break;
         }
-        let zoom = ZOOM.powf(2.0 * stream.unit() - 1.0);
+        let zoom = zoom.powf(2.0 * stream.unit() - 1.0);
         let pixels = (PAGE_PIXELS * zoom) as u32;
         let budget = PixelBudget { factor: 2, min_pixels: pixels / 2, max_pixels: pixels };
         let Ok(page) = reader.page(number, &budget) else { continue };

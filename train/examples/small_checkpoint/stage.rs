@@ -80,7 +80,7 @@ impl Stage {
             Self::Blocks => Plan {
                 size: size(4, 16),
                 crops: 16,
-                queries: 6,
+                queries: 8,
                 longest: 4,
                 rate: 6e-4,
                 steps: 2800,
