@@ -59,6 +59,15 @@ pub enum Error {
         /// Where it was looked for.
         problem: String,
     },
+    /// The record of a run of `train-from-clicks` cannot be understood.
+    #[cfg(feature = "train")]
+    #[error("{path:?}: {problem}")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Tantivy failed.
     #[error(transparent)]
     Tantivy(#[from] TantivyError),

@@ -29,6 +29,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "train")]
+pub mod clicks;
 mod error;
 #[cfg(feature = "encode")]
 pub mod indexing;

@@ -22,6 +22,8 @@ mod search;
 mod stats;
 #[cfg(feature = "train")]
 mod train;
+#[cfg(feature = "train")]
+mod train_from_clicks;
 
 use std::process::ExitCode;
 
@@ -32,7 +34,7 @@ use clap::{Parser, Subcommand};
 /// Pages of PDFs and images are encoded by ColQwen2 into hundreds of token embeddings each, kept in a tantivy index, and
 /// found again by MaxSim (late interaction), by BM25 of their text, or by both.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (train-from-clicks).
 #[derive(Parser)]
 #[command(name = "colqwen-index", version, max_term_width = 110, propagate_version = true)]
 struct Arguments {
@@ -61,6 +63,8 @@ enum Command {
     Eval(eval::Arguments),
     #[cfg(feature = "train")]
     Mine(mine::Arguments),
+    #[cfg(feature = "train")]
+    TrainFromClicks(train_from_clicks::Arguments),
 }
 
 /// A mistake in the arguments that only running the command shows.
@@ -74,6 +78,21 @@ impl std::fmt::Display for WrongUsage {
 }
 
 impl std::error::Error for WrongUsage {}
+
+/// The gate kept a new model from being published; what it says is printed as a result.
+#[cfg(feature = "train")]
+#[derive(Debug)]
+struct Refused;
+
+#[cfg(feature = "train")]
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the gate refused the new model")
+    }
+}
+
+#[cfg(feature = "train")]
+impl std::error::Error for Refused {}
 
 fn wrong_usage(problem: impl Into<String>) -> anyhow::Error {
     WrongUsage(problem.into()).into()
@@ -100,11 +119,15 @@ pub fn run() -> ExitCode {
         Command::Eval(arguments) => eval::run(arguments, quiet),
         #[cfg(feature = "train")]
         Command::Mine(arguments) => mine::run(arguments, quiet),
+        #[cfg(feature = "train")]
+        Command::TrainFromClicks(arguments) => train_from_clicks::run(arguments, quiet),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the results has enough of them, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        #[cfg(feature = "train")]
+        Err(error) if error.is::<Refused>() => ExitCode::from(3),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(if error.is::<WrongUsage>() { 2 } else { 1 })

@@ -131,7 +131,7 @@ fn parse_lora(text: &str) -> Result<Lora, String> {
 }
 
 /// `20GB`, `512MB` or a number of bytes.
-fn parse_memory(text: &str) -> Result<usize, String> {
+pub(super) fn parse_memory(text: &str) -> Result<usize, String> {
     let units = [("GB", 1usize << 30), ("MB", 1 << 20), ("", 1)];
     let upper = text.trim().to_uppercase();
     let found =
@@ -233,7 +233,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
             bar.inc(1);
         }
     };
-    let mut reporter = Reporter { quiet, said: None };
+    let mut reporter = Reporter::new(quiet);
     let observe = |step: &StepRecord, verdict: Option<&Verdict>| {
         bar.finish_and_clear();
         reporter.step(step, verdict);
@@ -277,13 +277,17 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
 }
 
 /// Prints steps, not too many of them, and each verdict once.
-struct Reporter {
+pub(super) struct Reporter {
     quiet: bool,
     said: Option<std::mem::Discriminant<Verdict>>,
 }
 
 impl Reporter {
-    fn step(&mut self, step: &StepRecord, verdict: Option<&Verdict>) {
+    pub(super) fn new(quiet: bool) -> Self {
+        Self { quiet, said: None }
+    }
+
+    pub(super) fn step(&mut self, step: &StepRecord, verdict: Option<&Verdict>) {
         if step.step < 10 || step.step.is_multiple_of(10) {
             let line = format!(
                 "step {:>5}  loss {:.4} (without learning {:.4})  margin {:+.4}  accuracy {:.3}  variance {:.4}  gradient {:.3}",

@@ -67,7 +67,7 @@ impl PageIndex {
     }
 }
 
-fn live_addresses(searcher: &Searcher) -> impl Iterator<Item = DocAddress> + '_ {
+pub(super) fn live_addresses(searcher: &Searcher) -> impl Iterator<Item = DocAddress> + '_ {
     (0..)
         .zip(searcher.segment_readers())
         .flat_map(|(segment, reader)| reader.doc_ids_alive().map(move |doc| DocAddress::new(segment, doc)))

@@ -14,6 +14,7 @@ mod inspect;
 mod optimize;
 mod pointer;
 mod search;
+mod stored;
 mod writer;
 
 use std::fs;
@@ -34,6 +35,7 @@ pub use import::ImportReport;
 pub use inspect::{Inspection, StoredPage};
 pub use pointer::RecordedModel;
 pub use search::{Answer, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
+pub use stored::StoredText;
 pub use writer::PageIndexWriter;
 
 use pointer::Pointer;

@@ -9,6 +9,7 @@ mod judge;
 mod mine;
 mod network;
 mod projection;
+mod query_side;
 mod run;
 
 pub use caches::{CacheReport, hidden_source};
@@ -16,6 +17,7 @@ pub use judge::{judge, rank_index, rank_pages};
 pub use mine::{MineOptions, MineReport, mine};
 pub use network::train_network;
 pub use projection::{ProjectionOptions, train_projection};
+pub use query_side::train_query_side;
 pub use run::{TrainOptions, TrainOutcome};
 
 use std::collections::BTreeMap;

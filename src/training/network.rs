@@ -73,7 +73,7 @@ pub fn train_network(
             Some(saved)
         }
     };
-    Ok(TrainOutcome { ending, caches: CacheReport::default(), steps, model })
+    Ok(TrainOutcome { ending, caches: CacheReport::default(), steps, looks: Vec::new(), model })
 }
 
 /// Pages from their files, rendered when a batch wants them.

@@ -60,7 +60,7 @@ pub fn train_projection(
             Some(saved)
         }
     };
-    Ok(TrainOutcome { ending, caches, steps, model })
+    Ok(TrainOutcome { ending, caches, steps, looks: Vec::new(), model })
 }
 
 fn beginning(model: &ColQwen2, seed: u64, options: ProjectionOptions) -> Result<Projection, Error> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::encoder::Encoder;
 use colqwen_index_train::data::{BatchOptions, Batches, TrainingData};
+use colqwen_index_train::early_stop::Look;
 use colqwen_index_train::encode::Encode;
 use colqwen_index_train::grad_cache::GradCache;
 use colqwen_index_train::loss::Loss;
@@ -75,6 +76,8 @@ pub struct TrainOutcome {
     pub caches: CacheReport,
     /// All steps, those of earlier runs included.
     pub steps: Vec<StepRecord>,
+    /// What the questions to validate by said, where there were some.
+    pub looks: Vec<Look>,
     /// The trained checkpoint, once the run is complete.
     pub model: Option<PathBuf>,
 }

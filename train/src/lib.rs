@@ -6,8 +6,8 @@
 //! [`optimiser`] moves the weights. [`data`] says which pages answer which queries and puts batches together, [`trainer`]
 //! runs them, [`watch`] records every step and notices a collapse, and [`state`] lets a run go on after a kill. What trains
 //! is the whole [`network`], or a part of it, from pages; or the [`projection`] alone, from [`hidden`] states that are
-//! computed once. [`replicas`] let several devices train
-//! as one. [`metrics`] judges rankings. [`random`] makes [`dropout`] and every other
+//! computed once; [`query_side`] leaves pages as an index holds them and trains
+//! queries alone. [`replicas`] let several devices train as one. [`metrics`] judges rankings, [`early_stop`] keeps the state that did best. [`random`] makes [`dropout`] and every other
 //! chance repeatable.
 //!
 //! ```
@@ -28,6 +28,7 @@
 
 pub mod data;
 pub mod dropout;
+pub mod early_stop;
 pub mod encode;
 mod error;
 mod frozen;
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod network;
 pub mod optimiser;
 pub mod projection;
+pub mod query_side;
 pub mod random;
 pub mod reading;
 pub mod replicas;

@@ -1,0 +1,230 @@
+//! The new model: trained, tried, then published or thrown away.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions};
+use colqwen_index_ingest::two_parts::TwoParts;
+use colqwen_index_train::data::{PageId, Question, TrainingData};
+use colqwen_index_train::early_stop::Look;
+use colqwen_index_train::loss::{Kind, Loss};
+use colqwen_index_train::network::{Lora, Trained};
+use colqwen_index_train::optimiser::Decay;
+use colqwen_index_train::trainer::{Ending, STATE};
+use colqwen_index_train::watch::{StepRecord, Verdict};
+
+use super::folder::RunFolder;
+use super::{ClickOptions, Event, Mode};
+use crate::model::{Model, load_colqwen2};
+use crate::page_index::{BuildOptions, KeepGenerations, NextGeneration, SourcePages};
+use crate::training::{
+    Preparation, ProjectionOptions, TrainOptions, TrainOutcome, train_network, train_projection, train_query_side,
+};
+use crate::{Error, PageIndex};
+
+/// Where the models of all runs are kept, within an index.
+const MODELS: &str = "models";
+/// Steps between two saved states.
+const SAVE_EVERY: u64 = 20;
+/// Skipped or mined pages that each query meets per batch.
+const NEGATIVES: usize = 2;
+
+/// The model that an index records, loaded.
+pub(super) fn serving(index: &PageIndex) -> Result<Model, Error> {
+    let Some(recorded) = index.model() else {
+        return Err(Error::NoModel { index: index.folder().to_owned(), origin: index.origin()? });
+    };
+    let model = Model::load(&recorded.name, "cpu")?;
+    index.check_model(model.encoder.serves_pages_of())?;
+    Ok(model)
+}
+
+/// The two halves of a model by its name, each with all that is particular to ColQwen2; the same twice unless it has two
+/// parts.
+fn halves(name: &str) -> Result<(ColQwen2, ColQwen2), Error> {
+    if TwoParts::is_folder(Path::new(name)) {
+        let TwoParts { page, query } = TwoParts::load(Path::new(name), &LoadOptions::default())?;
+        return Ok((page, query));
+    }
+    Ok((load_colqwen2(name, "cpu")?, load_colqwen2(name, "cpu")?))
+}
+
+/// A trained model that is not published.
+pub(super) struct Candidate {
+    /// The model.
+    pub model: Model,
+    /// What the questions to validate by said.
+    pub looks: Vec<Look>,
+    /// Where it is kept.
+    folder: PathBuf,
+    /// The pages that it encoded anew, if it encodes pages otherwise than the model that serves.
+    pub next: Option<NextGeneration>,
+}
+
+impl Candidate {
+    /// Trains from the model that serves, on `data`; goes on where a run that was killed stopped.
+    pub fn train(
+        index: &PageIndex,
+        serving: &Model,
+        data: &TrainingData,
+        validation: &[Question],
+        (run, options): (&RunFolder, &ClickOptions),
+        observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Self, Error> {
+        let models = index.folder().join(MODELS);
+        fs::create_dir_all(&models).map_err(Error::io(&models, "create it"))?;
+        let models = models.canonicalize().map_err(Error::io(&models, "find it"))?;
+        let folder = models.join(format!("{:06}", run.number()));
+        let out = run.join("train");
+        let looks_file = out.join("validation.json");
+        if !folder.exists() {
+            let trained = train(index, serving, data, validation, (&out, options), observe)?;
+            if options.mode == Mode::QuerySide {
+                let (page, _) = halves(&serving.name)?;
+                TwoParts::write(&page, &trained, &folder)?;
+                // The parts hold a copy.
+                fs::remove_dir_all(&trained).map_err(Error::io(&trained, "remove what was copied"))?;
+            } else {
+                fs::rename(&trained, &folder).map_err(Error::io(&trained, "move it to the models"))?;
+            }
+        }
+        let looks = fs::read(&looks_file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let model = Model::load(&folder.display().to_string(), "cpu")?;
+        let mut candidate = Self { model, looks, folder, next: None };
+        if options.mode != Mode::QuerySide {
+            candidate.next = Some(candidate.encode(index, observe)?);
+        }
+        Ok(candidate)
+    }
+
+    /// Encodes all pages anew, beside the generation that serves.
+    fn encode(
+        &self,
+        index: &PageIndex,
+        observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<NextGeneration, Error> {
+        super::stage(observe, "encoding pages anew")?;
+        let build = BuildOptions::default();
+        let stop = build.stop.clone();
+        let mut next = index.next_generation(self.model.recorded(), build)?;
+        next.encode(index, &mut SourcePages::new(&self.model), &mut |done, total| {
+            if observe(Event::Pages(done, total)).is_break() {
+                stop.store(true, std::sync::atomic::Ordering::SeqCst);
+            }
+        })?;
+        Ok(next)
+    }
+
+    /// Makes it the model of the index; the number of the generation that serves then.
+    pub fn publish(
+        self,
+        index: &mut PageIndex,
+        observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<u32, Error> {
+        let keep = KeepGenerations::default();
+        let published = match self.next {
+            None => index.publish_model(self.model.recorded(), keep)?,
+            Some(next) => {
+                let mut pages = SourcePages::new(&self.model);
+                next.publish(index, &mut pages, keep, &mut |done, total| {
+                    // Past the gate nothing stops it but a kill, after which it goes on.
+                    let _ = observe(Event::Pages(done, total));
+                })?
+            }
+        };
+        Ok(published.generation)
+    }
+
+    /// Throws it away.
+    pub fn discard(self) -> Result<(), Error> {
+        if let Some(next) = self.next {
+            next.discard()?;
+        }
+        fs::remove_dir_all(&self.folder).map_err(Error::io(&self.folder, "remove the refused model"))
+    }
+}
+
+/// Trains by the mode; the folder of the result.
+fn train(
+    index: &PageIndex,
+    serving: &Model,
+    data: &TrainingData,
+    validation: &[Question],
+    (out, options): (&Path, &ClickOptions),
+    observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<PathBuf, Error> {
+    let (_, query) = halves(&serving.name)?;
+    let settings = settings(options, data, out);
+    let paths = || sources(index, data);
+    let observe = std::cell::RefCell::new(observe);
+    let step = |step: &StepRecord, verdict: Option<&Verdict>| (observe.borrow_mut())(Event::Step(step, verdict));
+    let TrainOutcome { ending, model, .. } = match options.mode {
+        Mode::QuerySide => {
+            let lora = Lora { dropout: 0.0, ..Lora::default() };
+            train_query_side(&query, data, index, out, &settings, lora, validation, step)?
+        }
+        Mode::Projection => {
+            let mut done = 0;
+            let mut planned = 0;
+            let progress = |event: Preparation<'_>| {
+                match event {
+                    Preparation::Planned { pages } => planned = pages as u64,
+                    Preparation::Page { .. } => done += 1,
+                }
+                // The states that are computed are kept by the cache; a stop is seen at the next step.
+                let _ = (observe.borrow_mut())(Event::Pages(done, planned));
+            };
+            train_projection(&query, data, &paths()?, out, &settings, ProjectionOptions::default(), progress, step)?
+        }
+        Mode::Lora => {
+            let trained = Trained::Lora(Lora::default());
+            train_network(&query, &serving.name, data, &paths()?, out, &settings, trained, step)?
+        }
+        Mode::Full => {
+            let trained = Trained::Full { vision: false };
+            train_network(&query, &serving.name, data, &paths()?, out, &settings, trained, step)?
+        }
+    };
+    match (ending, model) {
+        (Ending::Complete, Some(model)) => Ok(model),
+        _ => Err(Error::Interrupted),
+    }
+}
+
+fn settings(options: &ClickOptions, data: &TrainingData, out: &Path) -> TrainOptions {
+    let usable = data.questions.iter().filter(|question| !question.positives.is_empty()).count();
+    TrainOptions {
+        loss: Loss::new(Kind::InfoNce),
+        batch: options.batch.min(usable.max(2)),
+        negatives: NEGATIVES,
+        mini_batch: None,
+        epochs: options.epochs,
+        rate: options.rate.unwrap_or(match options.mode {
+            Mode::QuerySide | Mode::Projection => 1e-3,
+            Mode::Lora => 2e-4,
+            Mode::Full => 2e-5,
+        }),
+        decay: Decay::Linear,
+        seed: options.seed,
+        memory: options.memory,
+        save_every: SAVE_EVERY,
+        resume: out.join(STATE).exists(),
+    }
+}
+
+/// The files that the pages of the data were made of.
+fn sources(index: &PageIndex, data: &TrainingData) -> Result<Vec<PathBuf>, Error> {
+    let searcher = index.searcher();
+    let wanted: std::collections::HashSet<&PageId> = data.pages().into_iter().collect();
+    let mut files = std::collections::BTreeSet::new();
+    for page in index.texts(&searcher) {
+        let page = page?;
+        let id = PageId::new(page.doc_id, page.page);
+        if wanted.contains(&id) {
+            let missing = || Error::PageMissing { page: id.clone(), problem: "the index does not say its file".to_owned() };
+            files.insert(page.source.ok_or_else(missing)?);
+        }
+    }
+    Ok(files.into_iter().collect())
+}

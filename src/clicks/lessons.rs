@@ -1,0 +1,165 @@
+//! From logs to what a model learns from, and what it is judged by.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use colqwen_index_ingest::encoder::Encoder;
+use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, Verdict, Weighting};
+use colqwen_index_train::clicks::log::{self, Log, ReadOptions};
+use colqwen_index_train::clicks::query::{Lookup, Salt};
+use colqwen_index_train::clicks::replay;
+use colqwen_index_train::clicks::split::{Part, Split, SplitOptions};
+use colqwen_index_train::clicks::visits::{VisitOptions, Visits};
+use colqwen_index_train::data::{self, NegativePage, PageId, Question, TrainingData};
+use serde_json::{Value, json};
+
+use super::ClickOptions;
+use super::folder::History;
+use super::pages::Pages;
+use crate::training::{MineOptions, mine};
+use crate::{Error, PageIndex};
+
+/// Negatives per query, skipped pages first.
+const NEGATIVES: usize = 30;
+/// Questions of earlier runs that are learnt from again, for each new one.
+const REPLAYED: f64 = 0.5;
+/// Where the questions of each run are kept, within an index.
+const NEGATIVES_FOLDER: &str = "negatives";
+
+/// What a night's logs teach.
+pub struct Lessons {
+    /// Questions to learn from, replayed ones last; without mined negatives yet.
+    pub training: Vec<Question>,
+    /// How many of them are of these logs.
+    pub new: usize,
+    /// Questions that tell when to stop.
+    pub validation: Vec<Question>,
+    /// Questions that decide, with what clicks say of their pages.
+    pub gate: Vec<Judgement>,
+    /// What was counted, for record and report.
+    pub counts: Value,
+    /// Why nothing can be learnt from them, if so.
+    pub refused: Option<String>,
+    /// The text of each question by its name.
+    pub texts: BTreeMap<String, String>,
+}
+
+/// A held-out question.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// Its salted name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// How much each page answers it, by clicks that are discounted for position.
+    pub gains: Vec<(PageId, f64)>,
+    /// How often it is asked, by sessions.
+    pub weight: f64,
+}
+
+/// Reads what is new in the logs.
+pub(super) fn read(options: &ClickOptions, history: &History) -> Result<Log, Error> {
+    let read = ReadOptions { bad_share: options.bad_share };
+    Ok(log::read(&options.clicks, &history.positions(), &read)?)
+}
+
+impl Lessons {
+    /// What `log` teaches about `pages`; earlier questions of `index` are replayed.
+    pub(super) fn of(
+        log: &Log,
+        pages: &Pages,
+        index: &Path,
+        (options, salt): (&ClickOptions, &Salt),
+    ) -> Result<Self, Error> {
+        let lookup = options.lookup.as_ref().map_or_else(|| Ok(Lookup::default()), |path| Lookup::read(path))?;
+        let cleaning = VisitOptions {
+            dwell: Duration::from_millis(options.dwell_ms),
+            k_anonymity: options.k_anonymity,
+            ..VisitOptions::default()
+        };
+        let visits = Visits::of(log, &lookup, |page| pages.canonical(page), &cleaning)?;
+        let split = Split::of(&visits, &SplitOptions { seed: options.seed, ..SplitOptions::default() })?;
+        let evidence = |wanted: &dyn Fn(Option<Part>, bool) -> bool| {
+            Evidence::of(&visits, |visit| wanted(split.part(visit), split.repeated(visit)), &EvidenceOptions::default())
+        };
+        let taught = evidence(&|part, _| part == Some(Part::Training))?;
+        let validated = evidence(&|part, _| part == Some(Part::Validation))?;
+        let judged = evidence(&|part, repeated| part == Some(Part::Gate) || repeated)?;
+        let refused = match taught.verdict() {
+            Verdict::Refused { reason } => Some(reason.clone()),
+            _ => None,
+        };
+        let examples = taught.examples(&visits, salt, &Weighting::Naive);
+        let mut training = examples.questions;
+        let validation: Vec<Question> = validated
+            .examples(&visits, salt, &Weighting::Naive)
+            .questions
+            .into_iter()
+            .filter(|question| !question.positives.is_empty())
+            .collect();
+        let queries = visits.queries();
+        let judgement = |(query, gains): (usize, Vec<(PageId, f64)>)| {
+            let query = &queries[query];
+            let name = salt.name(&query.normalised);
+            Judgement { name, text: query.text.clone(), gains, weight: query.sessions as f64 }
+        };
+        let gate: Vec<Judgement> = judged.gains().into_iter().map(judgement).collect();
+        let texts = queries.iter().map(|query| (salt.name(&query.normalised), query.text.clone())).collect();
+        let new = training.len();
+        let held_out: HashSet<String> = validation
+            .iter()
+            .map(|question| question.query_id.clone())
+            .chain(gate.iter().map(|judgement| judgement.name.clone()))
+            .chain(training.iter().map(|question| question.query_id.clone()))
+            .collect();
+        let earlier = earlier_questions(index)?;
+        let replayed = replay::sample(&earlier, (new as f64 * REPLAYED) as usize, options.seed, &held_out);
+        let counts = json!({
+            "log": log.counts, "files": log.files, "visits": visits.counts(), "merged_pages": pages.merged(),
+            "quarantined": taught.quarantined(), "training_queries": new, "replayed_queries": replayed.len(),
+            "validation_queries": validation.len(), "gate_queries": gate.len(), "queries": examples.counts,
+        });
+        training.extend(replayed);
+        Ok(Self { training, new, validation, gate, counts, refused, texts })
+    }
+}
+
+/// Gives questions negatives from the live index, after those that users skipped, and keeps them all in the index: the run of
+/// this number, and runs to come that replay them, read them there.
+pub(super) fn with_negatives(
+    questions: &[Question],
+    index: &PageIndex,
+    encoder: &dyn Encoder,
+    run: u32,
+) -> Result<TrainingData, Error> {
+    let path = negatives_folder(index.folder()).join(format!("{run:06}.parquet"));
+    if path.exists() {
+        return Ok(data::read(&path)?);
+    }
+    let wanted = TrainingData { questions: questions.to_vec(), mined_from: None };
+    let (mut mined, _) = mine(index, encoder, &wanted, MineOptions::default())?;
+    for (question, skipped) in mined.questions.iter_mut().zip(questions) {
+        let mut seen = HashSet::new();
+        let all: Vec<NegativePage> = skipped.negatives.iter().cloned().chain(question.negatives.drain(..)).collect();
+        question.negatives = all.into_iter().filter(|negative| seen.insert(negative.page.clone())).collect();
+        question.negatives.truncate(NEGATIVES);
+    }
+    let folder = negatives_folder(index.folder());
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create it"))?;
+    data::write(&path, &mined)?;
+    Ok(mined)
+}
+
+fn negatives_folder(index: &Path) -> PathBuf {
+    index.join(NEGATIVES_FOLDER)
+}
+
+/// The questions of the last run that kept some.
+fn earlier_questions(index: &Path) -> Result<Vec<Question>, Error> {
+    let folder = negatives_folder(index);
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let last = files.filter(|path| path.extension().is_some_and(|extension| extension == "parquet")).max();
+    Ok(last.map(|path| data::read(&path)).transpose()?.map_or_else(Vec::new, |data| data.questions))
+}
