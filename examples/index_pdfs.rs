@@ -1,4 +1,4 @@
-//! Indexes PDFs and searches them, start to end.
+//! Indexes PDFs and searches them, start to end: by the images of their pages alone, and by images and text together.
 //!
 //! ```text
 //! cargo run --release --example index_pdfs                     # the samples beside this file
@@ -13,7 +13,7 @@ use clap::Parser;
 use colqwen_index::indexing::{IndexingOptions, Progress};
 use colqwen_index::ingest::builtin;
 use colqwen_index::model::Model;
-use colqwen_index::page_index::{Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
+use colqwen_index::page_index::{Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
 use colqwen_index::{PageIndex, PageIndexOptions};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -52,12 +52,11 @@ fn main() -> anyhow::Result<()> {
         arguments.query.extend(questions.iter().map(ToString::to_string));
     }
 
-    // 1. A model. The builtin one is part of the program; others come from a folder or the hub.
+    // 1. A model. The builtin one is part of the program and reads printed Latin words; others come from a folder or the hub.
     let model = Model::load(&arguments.model, &arguments.device)?;
     let trained = model.encoder.is_trained();
     if !trained {
-        println!("The builtin model has RANDOM weights: its vectors carry no meaning, so hits below are ranked by the");
-        println!("text of the pages (hybrid). For real visual retrieval: --model vidore/colqwen2-v1.0\n");
+        println!("The weights of this model were never trained: what it finds by the images means nothing.\n");
     }
 
     // 2. An index that records the model.
@@ -91,23 +90,24 @@ fn main() -> anyhow::Result<()> {
         report.encoded, report.unchanged
     );
 
-    // 4. Questions.
+    // 4. Questions. Late interaction compares them with the images alone, hybrid ranking takes in the words of the text layer.
     let searcher = index.searcher();
     for question in &arguments.query {
-        let request = SearchRequest {
+        let late = SearchRequest {
             vectors: model.encoder.encode_queries(&[question])?.pop(),
             text: Some(question),
             k: 3,
-            mode: if trained { Mode::Late } else { Mode::Hybrid },
             late_weight: (!trained).then_some(UNTRAINED_LATE_WEIGHT),
             ..SearchRequest::default()
         };
+        let hybrid = SearchRequest { mode: Mode::Hybrid, ..late.clone() };
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_width(110);
-        table.set_header(["file", "page", "score", "text"]);
-        for hit in index.search(&searcher, &request)? {
-            let snippet = index.snippet(&searcher, &hit, question, 90)?;
-            table.add_row([hit.doc_id.clone(), hit.page.to_string(), format!("{:.4}", hit.score), snippet]);
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_width(120);
+        table.set_header(["by the images alone (MaxSim)", "by images and text", "text of the page on the left"]);
+        let named = |hit: &Hit| format!("{}, page {}", hit.doc_id, hit.page);
+        for (hit, with_text) in index.search(&searcher, &late)?.iter().zip(index.search(&searcher, &hybrid)?) {
+            let snippet = index.snippet(&searcher, hit, question, 60)?;
+            table.add_row([format!("{}  {:.2}", named(hit), hit.score), named(&with_text), snippet]);
         }
         println!("\n{question}\n{table}");
     }

@@ -160,7 +160,8 @@ pub enum Error {
     /// A model that did not make the index's pages.
     #[error(
         "the pages of {index:?} were made by model {expected}{recorded}, the given model serves pages of {received}; \
-         search with the index's own model, or make a new index"
+         search with the index's own model, or make a new index (a model of the same name can be another one: `builtin` in \
+         another version of this program, or a folder whose files have changed)"
     )]
     OtherModel {
         /// The folder of the index.

@@ -1,20 +1,19 @@
-//! A tiny ColQwen2 that is part of the program, so that everything can be tried without downloading a model.
+//! A small ColQwen2 that is part of the program, so that everything can be tried without downloading a model.
 //!
-//! Its weights are random (made by `tests/oracle/make_builtin.py`): [`Encoder::is_trained`] is false, and its ranking
-//! means nothing.
-//!
-//! [`Encoder::is_trained`]: crate::encoder::Encoder::is_trained
+//! It was trained by this project from nothing but rendered pages (`train/examples/small_checkpoint`) and reads printed
+//! Latin words in the images of pages: a demonstration, no replacement of ColQwen2. Its files lie in `ingest/small`.
 
 use crate::colqwen2::folder::Folder;
 use crate::colqwen2::{ColQwen2, LoadOptions};
 use crate::encoder::EncoderError;
 
-/// The name that an index records for this model.
+/// The name that an index records for this model. Another version of the program may have another model of this name; their
+/// fingerprints tell them apart.
 pub const NAME: &str = "builtin";
 
 macro_rules! embedded {
     ($($name:literal),*) => {
-        &[$(($name, include_bytes!(concat!("../builtin/", $name)))),*]
+        &[$(($name, include_bytes!(concat!("../small/", $name)))),*]
     };
 }
 
@@ -30,7 +29,7 @@ const FOLDER: Folder = Folder::Embedded {
 };
 
 impl ColQwen2 {
-    /// The embedded checkpoint, on the CPU: at most 256 visual tokens a page, 128 values per token, untrained.
+    /// The embedded checkpoint, on the CPU: at most 2,560 visual tokens a page, seen in tiles, 128 values per token.
     ///
     /// # Errors
     /// None that a program as built could meet; the files are checked as any checkpoint's.
@@ -47,15 +46,21 @@ mod tests {
     #[test]
     fn encodes_any_page_and_any_text() {
         let model = ColQwen2::builtin().unwrap();
-        assert!(!model.is_trained());
-        assert_eq!((model.dim(), model.page_budget().max_visual_tokens()), (128, 256));
-        let page = image::RgbImage::from_fn(850, 1100, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+        assert!(model.is_trained());
+        assert_eq!((model.dim(), model.page_budget().max_visual_tokens()), (128, 2560));
+        let page = image::RgbImage::from_fn(425, 550, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
         let pages = model.encode_pages(&[page]).unwrap();
         let layout = pages[0].layout.as_ref().unwrap();
-        assert!(layout.patches() <= 256 && pages[0].vectors.tokens() > layout.patches());
+        assert_eq!((layout.patches(), pages[0].vectors.tokens()), (15 * 20, 300), "a vector per merged patch");
         let queries = model.encode_queries(&["", "résultat net 東京 🙂", "<|image_pad|>"]).unwrap();
-        assert_eq!(queries[0].vectors.tokens(), 10);
-        assert_eq!(queries[0].origin, pages[0].origin);
+        assert!(queries.iter().all(|query| query.vectors.tokens() > 0 && query.origin == pages[0].origin));
         assert!(model.encode_pages(&[]).unwrap().is_empty() && model.encode_queries(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn it_is_the_checkpoint_of_the_repository() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("small");
+        let of_folder = ColQwen2::load(&folder, &LoadOptions::default()).unwrap();
+        assert_eq!(ColQwen2::builtin().unwrap().page_fingerprint(), of_folder.page_fingerprint());
     }
 }

@@ -32,6 +32,8 @@ pub mod query_format;
 mod save;
 mod settings;
 pub mod tiles;
+#[cfg(test)]
+mod tiny;
 pub mod tokens;
 mod vision;
 pub mod weights;

@@ -3,7 +3,7 @@
 //! Without features this crate is Parquet in and out ([`embeddings`]), the pooling of tokens ([`pooling`]) and files that
 //! are written whole or not at all ([`whole_file`]). Feature
 //! `encode` adds pages of PDFs and pictures (`page`), the model (`colqwen2`, behind the trait `encoder::Encoder`) and a
-//! tiny checkpoint inside the program (`builtin`); `hub` adds downloads from the Hugging Face hub, `cuda` and
+//! small trained checkpoint inside the program (`builtin`); `hub` adds downloads from the Hugging Face hub, `cuda` and
 //! `flash-attn` NVIDIA GPUs.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,17 +1,25 @@
 //! A checkpoint that looks at pages tile by tile.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions};
 use colqwen_index_ingest::encoder::Encoder;
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
-/// The checkpoint of the program with another processor option.
+/// The checkpoint that looks at whole pages.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/fixtures/tiny")
+}
+
+fn uncut() -> ColQwen2 {
+    ColQwen2::load(&folder(), &LoadOptions::default()).unwrap()
+}
+
+/// The same with another processor option.
 fn tiled(dir: &Path, tiles: Value) -> Result<ColQwen2, String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("builtin");
-    for entry in fs::read_dir(source).unwrap() {
+    for entry in fs::read_dir(folder()).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
     }
@@ -29,7 +37,7 @@ fn page() -> RgbImage {
 #[test]
 fn one_tile_gives_the_patches_of_the_uncut_page() {
     let dir = tempfile::tempdir().unwrap();
-    let whole = ColQwen2::builtin().unwrap().encode_pages(&[page()]).unwrap().remove(0);
+    let whole = uncut().encode_pages(&[page()]).unwrap().remove(0);
     let model = tiled(dir.path(), json!({"rows": 13, "columns": 40})).unwrap();
     let tiled = model.encode_pages(&[page()]).unwrap().remove(0);
     let (layout, of_whole) = (tiled.layout.unwrap(), whole.layout.unwrap());
@@ -41,7 +49,7 @@ fn one_tile_gives_the_patches_of_the_uncut_page() {
         assert!(near, "token {token}");
     }
     // What another processor made is another model's.
-    assert_ne!(model.page_fingerprint(), ColQwen2::builtin().unwrap().page_fingerprint());
+    assert_ne!(model.page_fingerprint(), uncut().page_fingerprint());
 }
 
 #[test]

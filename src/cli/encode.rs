@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Query texts.
     #[arg(long, num_args = 1.., value_name = "QUERY")]
     text: Vec<String>,
-    /// The model: a folder, a hub id, or `builtin`.
+    /// The model: a folder, a hub id, or `builtin`, a small demonstration inside the program that reads printed Latin words.
     #[arg(long, value_name = "M")]
     model: String,
     /// The Parquet file to write.

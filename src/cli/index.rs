@@ -26,7 +26,8 @@ pub struct Arguments {
     /// The folder of the index; created if need be.
     #[arg(long, value_name = "DIR")]
     index: PathBuf,
-    /// The model: a folder, a hub id, or `builtin` [default: the one the index records, else builtin].
+    /// The model: a folder, a hub id, or `builtin`, a small demonstration inside the program that reads printed Latin words and
+    /// is no replacement of ColQwen2 [default: the one the index records, else builtin].
     #[arg(long, value_name = "M")]
     model: Option<String>,
     /// Where the model computes: cpu or cuda:N.

@@ -6,8 +6,8 @@ use colqwen_index::model::Model;
 use colqwen_index::{Error, PageIndex};
 
 /// What to say when the weights were never trained.
-pub const UNTRAINED: &str = "note: the builtin model has random weights and finds nothing by itself; \
-    hybrid search ranks by the text of the pages. Use --model vidore/colqwen2-v1.0 for real retrieval.";
+pub const UNTRAINED: &str = "note: the weights of this model were never trained, so it finds nothing by itself; \
+    hybrid search then ranks by the text of the pages.";
 
 /// The model to search an index with: the given one, or the one it records.
 pub fn for_search(index: &PageIndex, given: Option<&str>) -> anyhow::Result<Box<dyn Encoder>> {

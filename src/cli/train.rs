@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use colqwen_index::ingest::builtin;
 use colqwen_index::model::load_colqwen2;
 use colqwen_index::train::data;
 use colqwen_index::train::loss::{Kind, Loss};
@@ -218,12 +217,6 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         return Err(wrong_usage("--new-projection and --dropout go with --train projection"));
     }
     let model = load_colqwen2(&arguments.model, &arguments.device)?;
-    if arguments.model == builtin::NAME {
-        progress::remark(
-            quiet,
-            "note: the builtin model has random weights; a projection of random states learns little",
-        );
-    }
     let interrupt = Interrupt::listen()?;
     let bar = progress::pages(0, quiet);
     let prepare = |event: Preparation<'_>| match event {

@@ -18,15 +18,18 @@ const KILLS: u64 = 10;
 /// Pages of the small pictures: several commits of 256 pages each.
 const SMALL_PAGES: u32 = 700;
 
-/// A temporary folder whose `docs` holds about 740 pages, 36 of them of PDFs.
+/// How often the sample PDFs are there.
+const COPIES: u64 = 2;
+
+/// A temporary folder whose `docs` holds about 720 pages, 18 of them of PDFs.
 fn many_pages() -> (tempfile::TempDir, u64) {
     let temporary = tempfile::tempdir().unwrap();
     let docs = temporary.path().join("docs");
     std::fs::create_dir(&docs).unwrap();
-    ["a-", "b-", "y-", "z-"].iter().for_each(|prefix| copy_samples(&docs, prefix));
+    ["a-", "z-"].iter().for_each(|prefix| copy_samples(&docs, prefix));
     std::fs::write(docs.join("m-1.tiff"), tiff(SMALL_PAGES / 2, 1)).unwrap();
     std::fs::write(docs.join("m-2.tiff"), tiff(SMALL_PAGES / 2, 2)).unwrap();
-    (temporary, 4 * SAMPLE_PAGES + u64::from(SMALL_PAGES))
+    (temporary, COPIES * SAMPLE_PAGES + u64::from(SMALL_PAGES))
 }
 
 /// Document and page of everything in the finished parts.
@@ -82,12 +85,12 @@ fn killed_at_any_moment_the_index_opens_and_the_next_run_goes_on() {
     assert_eq!((last.encoded, last.problems), (all - kept, 0), "no page that is in a part is encoded again");
     assert_eq!(last.resumed, kept - before, "what no commit includes is taken from the parts");
     assert_eq!(page_keys(&index).len() as u64, all);
-    assert_eq!(inspect(&index)["documents"], 4 * SAMPLE_FILES + 2);
+    assert_eq!(inspect(&index)["documents"], COPIES * SAMPLE_FILES + 2);
     assert!(!writes_part(&index), "what killed runs left is swept up");
     let again = cli!("index", &docs, "--index", &index).done().report();
-    assert_eq!(again, Report { unchanged: 4 * SAMPLE_FILES + 2, ..Report::default() });
+    assert_eq!(again, Report { unchanged: COPIES * SAMPLE_FILES + 2, ..Report::default() });
     let hits = cli!("search", &index, "cloudberries", "--mode", "bm25", "--json").done().hits();
-    assert_eq!(hits.len(), 4);
+    assert_eq!(hits.len() as u64, COPIES);
 }
 
 #[test]

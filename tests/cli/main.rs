@@ -7,9 +7,9 @@ mod exact;
 mod exchange;
 mod files;
 mod further;
+mod images;
 mod index_search;
 mod pooling;
-mod small;
 mod support;
 #[cfg(feature = "train")]
 mod training;

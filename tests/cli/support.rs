@@ -145,6 +145,11 @@ pub fn samples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data")
 }
 
+/// The folder of a tiny checkpoint of random weights, which finds nothing and takes no time.
+pub fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fixtures/tiny")
+}
+
 /// How many pages the sample PDFs have together.
 pub const SAMPLE_PAGES: u64 = 9;
 /// How many sample PDFs there are.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use colqwen_index::train::data::{PageId, PositivePage, Question, TrainingData, read, write};
 use serde_json::{Value, json};
 
-use super::support::{PROGRAM, Ran, cli, samples, wait_until};
+use super::support::{PROGRAM, Ran, cli, samples, tiny, wait_until};
 
 const PAGES: [(&str, u32, &str); 9] = [
     ("espresso-machine-manual.pdf", 1, "how is the boiler descaled"),
@@ -40,7 +40,8 @@ fn data(folder: &Path) -> PathBuf {
 
 fn train(data: &Path, out: &Path, epochs: u64) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(["train", "--model", "builtin", "--new-projection", "--rate", "0.003", "--temperature", "0.05"]);
+    command.arg("train").arg("--model").arg(tiny());
+    command.args(["--new-projection", "--rate", "0.003", "--temperature", "0.05"]);
     command.args(["--epochs", &epochs.to_string(), "--mini-batch", "4", "--pages"]).arg(samples());
     command.arg("--data").arg(data).arg("--out").arg(out);
     command
@@ -76,7 +77,7 @@ fn a_projection_learns_the_questions_it_is_shown_and_the_backbone_runs_once() {
     // Each step is one of 150 epochs, and all of them together needed each page once.
     assert_eq!(steps[149]["epoch"], json!(149));
     assert!(ndcg(&data, &model) > 0.9);
-    assert!(ndcg(&data, Path::new("builtin")) < 0.8);
+    assert!(ndcg(&data, &tiny()) < 0.8);
     let table = cli!("eval", "--data", &data, "--pages", samples(), "--model", &model).done().out;
     assert!(table.contains("nDCG@5") && table.contains("recall@10"), "{table}");
 
@@ -121,7 +122,8 @@ fn updates_and_all_weights_learn_and_are_saved_as_models() {
     let train = |name: &str, more: &[&str]| {
         let out = temporary.path().join(name);
         let mut command = Command::new(PROGRAM);
-        command.args(["train", "--model", "builtin", "--temperature", "0.05", "--epochs", "30", "--train"]).args(more);
+        command.arg("train").arg("--model").arg(tiny());
+        command.args(["--temperature", "0.05", "--epochs", "30", "--train"]).args(more);
         command.arg("--data").arg(&data).arg("--out").arg(&out).arg("--pages").arg(samples());
         let run = Ran::of(&mut command).done();
         assert_eq!(run.out.trim(), out.join("model").display().to_string());
@@ -133,20 +135,37 @@ fn updates_and_all_weights_learn_and_are_saved_as_models() {
     let lora = train("lora", &["lora", "--lora", "r=8,alpha=16,dropout=0", "--rate", "0.01", "--mini-batch", "3"]);
     let adapter: Value =
         serde_json::from_slice(&std::fs::read(lora.join("adapter/adapter_config.json")).unwrap()).unwrap();
-    assert_eq!((&adapter["r"], &adapter["base_model_name_or_path"]), (&json!(8), &json!("builtin")));
+    assert_eq!((&adapter["r"], &adapter["base_model_name_or_path"]), (&json!(8), &json!(tiny())));
     assert!(ndcg(&data, &lora.join("model")) > 0.9);
     let full = train("full", &["full", "--rate", "0.002", "--memory", "1GB"]);
     assert!(!full.join("adapter").exists() && ndcg(&data, &full.join("model")) > 0.9);
 
     let refuse = |more: &[&str]| {
         let mut command = Command::new(PROGRAM);
-        command.args(["train", "--model", "builtin", "--out", "none"]).args(more);
+        command.arg("train").arg("--model").arg(tiny()).args(["--out", "none"]).args(more);
         Ran::of(command.arg("--data").arg(&data).arg("--pages").arg(samples()))
     };
     assert!(refuse(&["--train", "full", "--lora", "r=4"]).refused(2).contains("--train lora"));
     assert!(refuse(&["--train", "lora", "--lora", "rank=4"]).refused(2).contains("expected r, alpha or dropout"));
     assert!(refuse(&["--memory", "none"]).refused(2).contains("20GB"));
     assert!(refuse(&["--train", "lora", "--memory", "1MB"]).refused(1).contains("one page at a time"));
+}
+
+#[test]
+fn the_projection_of_a_model_that_looks_at_tiles_learns_and_nothing_else_of_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (data, out) = (data(temporary.path()), temporary.path().join("out"));
+    let train = |more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["train", "--model", "builtin", "--epochs", "8"]).args(more);
+        Ran::of(command.arg("--data").arg(&data).arg("--out").arg(&out).arg("--pages").arg(samples()))
+    };
+    assert!(train(&["--train", "lora"]).refused(1).contains("tiles"));
+    train(&[]).done();
+    let steps = steps(&out);
+    let loss = |step: &Value| step["loss"].as_f64().unwrap();
+    assert!(loss(&steps[7]) < 0.8 * loss(&steps[0]), "{} {}", steps[0], steps[7]);
+    assert!(ndcg(&data, &out.join("model")) > 0.9);
 }
 
 #[test]
@@ -182,7 +201,7 @@ fn mined_negatives_answer_nothing_and_score_below_the_positive() {
         let own = usize::from(score_of(&asked.positives[0].page) <= limit);
         assert_eq!(question.negatives.len(), expected - own);
     }
-    // Random vectors are much alike: a strict threshold leaves nothing, a generous one everything.
+    // Scores of pages are much alike: a strict threshold leaves nothing, a generous one everything.
     assert!(mine("0.01").questions.iter().all(|question| question.negatives.is_empty()));
     let all = mine("100");
     assert!(all.questions.iter().all(|question| question.negatives.len() == 8));

@@ -1,6 +1,6 @@
 //! Help, exit codes, and what goes to stdout and what to stderr.
 
-use super::support::{cli, copied_samples, keys, samples};
+use super::support::{cli, copied_samples, keys, samples, tiny};
 
 const COMMANDS: [&str; 8] = ["index", "search", "import", "export", "encode", "inspect", "optimize", "delete"];
 
@@ -81,12 +81,12 @@ fn results_go_to_stdout_and_remarks_to_stderr_unless_quiet() {
     let (docs, index) = (temporary.path().join("docs"), temporary.path().join("index"));
     let made = cli!("index", &docs, "--index", &index).done();
     assert_eq!(made.out, "");
-    assert!(made.err.contains("random weights"), "an untrained model is called so: {}", made.err);
+    assert!(made.err.contains("9 pages encoded") && !made.err.contains("note:"), "{}", made.err);
     let again = cli!("index", &docs, "--index", &index, "--quiet").done();
     assert_eq!((again.out.as_str(), again.err.as_str()), ("", ""));
 
     let found = cli!("search", &index, "chickpeas", "--mode", "hybrid", "--json").done();
-    assert!(found.err.contains("random weights") && !found.out.contains("random weights"));
+    assert_eq!(found.err, "");
     let quiet = cli!("--quiet", "search", &index, "chickpeas", "--mode", "hybrid", "--json").done();
     assert_eq!((quiet.out, quiet.err.as_str()), (found.out, ""));
     let words = cli!("search", &index, "chickpeas", "--mode", "bm25").done();
@@ -99,6 +99,21 @@ fn results_go_to_stdout_and_remarks_to_stderr_unless_quiet() {
     assert_eq!((deleted.out.as_str(), deleted.err.as_str()), ("", ""));
     let error = cli!("delete", &index, "--doc-id", "pantry-recipes.pdf", "-q").refused(1);
     assert!(error.contains("pantry-recipes.pdf"), "errors are told even so: {error}");
+}
+
+#[test]
+fn a_model_that_was_never_trained_is_called_so_and_leaves_ranking_to_the_words() {
+    let temporary = copied_samples();
+    let (docs, index) = (temporary.path().join("docs"), temporary.path().join("index"));
+    let made = cli!("index", &docs, "--index", &index, "--model", tiny()).done();
+    assert!(made.err.contains("never trained"), "{}", made.err);
+    for (words, document) in [("chickpeas", "pantry-recipes.pdf"), ("glow-worms", "glow-worm-note.pdf")] {
+        let found = cli!("search", &index, words, "--mode", "hybrid", "--json").done();
+        assert!(found.err.contains("never trained") && !found.out.contains("never trained"), "{}", found.err);
+        assert_eq!(found.hits()[0].0, document);
+    }
+    let quiet = cli!("search", &index, "chickpeas", "--mode", "hybrid", "--json", "--quiet").done();
+    assert_eq!(quiet.err, "");
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub mod reading;
 pub mod replicas;
 pub mod scores;
 pub mod state;
+#[cfg(test)]
+mod tiny;
 pub mod trainer;
 pub mod watch;
 

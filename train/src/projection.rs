@@ -110,10 +110,10 @@ impl Encode for Projection {
 
 #[cfg(test)]
 mod tests {
-    use colqwen_index_ingest::colqwen2::ColQwen2;
     use colqwen_index_ingest::encoder::Encoder;
 
     use super::*;
+    use crate::tiny::tiny;
 
     fn none() -> Dropout {
         Dropout::new(0.0, 0).unwrap()
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn vectors_are_those_of_the_model() {
-        let model = ColQwen2::builtin().unwrap();
+        let model = tiny();
         let (weight, bias) = model.projection().unwrap();
         let projection = Projection::new(&weight, &bias, none()).unwrap();
         let texts = ["how is the filter cleaned", "x"];

@@ -1,9 +1,10 @@
 //! The memory that training takes, counted by the allocator, against what is foretold.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::colqwen2::model::ModelInput;
+use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions};
 use colqwen_index_train::encode::{Encode, Place, Side};
 use colqwen_index_train::gradients::Gradients;
 use colqwen_index_train::network::{Lora, Network, NetworkOptions, Trained};
@@ -28,7 +29,8 @@ fn peak(network: &Network, items: &[Arc<ModelInput>]) -> usize {
 // One test, because the allocator counts for the whole process.
 #[test]
 fn a_mini_batch_takes_about_what_is_foretold() {
-    let model = ColQwen2::builtin().unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/fixtures/tiny");
+    let model = ColQwen2::load(&folder, &LoadOptions::default()).unwrap();
     // As many tokens as this model's pages have at most, so that attention's square would show.
     let page = |seed: u32| {
         let image = RgbImage::from_fn(448, 448, |x, y| image::Rgb([(x * seed) as u8, (y * 3) as u8, (x ^ y) as u8]));

@@ -162,11 +162,12 @@ fn weight_digest(weight: &MappedWeight) -> Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::colqwen2::tiny::tiny;
     use crate::encoder::Encoder;
 
     #[test]
     fn hidden_states_and_projection_make_the_vectors() {
-        let model = ColQwen2::builtin().unwrap();
+        let model = tiny();
         let texts = ["where is the filter", "東京"];
         let hidden = model.hidden_queries(&texts).unwrap();
         let vectors = model.encode_queries(&texts).unwrap();

@@ -174,11 +174,11 @@ impl<'a> Pass<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::colqwen2::ColQwen2;
+    use crate::colqwen2::tiny::tiny;
 
     #[test]
     fn every_weight_of_a_checkpoint_belongs_to_a_part() {
-        let model = ColQwen2::builtin().unwrap();
+        let model = tiny();
         let page = model.page_input(&[image::RgbImage::new(60, 60)]).unwrap();
         let parts = model.model().pass(&page, Ops::Fused).unwrap().parts();
         assert!(parts.is_sorted() && parts.len() == 9, "{parts:?}");

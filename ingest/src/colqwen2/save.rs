@@ -205,13 +205,14 @@ fn copy_settings(folder: &Folder, dir: &Path) -> Result<(), EncoderError> {
 mod tests {
     use super::*;
     use crate::colqwen2::LoadOptions;
+    use crate::colqwen2::tiny::tiny;
     use crate::encoder::Encoder;
 
     #[test]
     fn a_saved_checkpoint_has_the_same_backbone_and_the_new_projection() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("saved");
-        let model = ColQwen2::builtin().unwrap();
+        let model = tiny();
         let (weight, bias) = model.projection().unwrap();
         let turned = (&weight * -1.0).unwrap();
         assert!(model.save_with_projection(&dir, &bias, &weight).unwrap_err().to_string().contains("128"));

@@ -9,12 +9,9 @@ use image::RgbImage;
 
 use super::*;
 use crate::grad_cache::on_large_stack;
+use crate::tiny::tiny;
 
 const PLACE: Place = Place { step: 3, first_row: 2 };
-
-fn model() -> ColQwen2 {
-    ColQwen2::builtin().unwrap()
-}
 
 fn pages(model: &ColQwen2) -> Vec<Arc<ModelInput>> {
     let page = |width, height, shade: u8| {
@@ -31,7 +28,7 @@ fn queries(model: &ColQwen2) -> Vec<Arc<ModelInput>> {
 }
 
 fn network(trained: Trained, checkpointing: bool) -> Network {
-    let network = Network::new(&model(), trained, NetworkOptions { seed: 7, checkpointing, number: None }).unwrap();
+    let network = Network::new(&tiny(), trained, NetworkOptions { seed: 7, checkpointing, number: None }).unwrap();
     // Updates begin at zero, where half of their gradients is zero, too.
     let mut stream = Stream::new(9, Purpose::Choice, &[]);
     for parameter in network.parameters().iter().filter(|parameter| parameter.name.ends_with(LORA_B)) {
@@ -74,7 +71,7 @@ fn loss(network: &Network, items: &[Arc<ModelInput>], side: Side, slopes: &Packe
 
 /// Moves each parameter along its gradient and compares the change of the loss with the gradient's length.
 fn check_slopes(trained: Trained) {
-    let model = model();
+    let model = tiny();
     for checkpointing in [false, true] {
         let network = network(trained.clone(), checkpointing);
         for (items, side) in [(pages(&model), Side::Page), (queries(&model), Side::Query)] {
@@ -110,7 +107,7 @@ fn check_slopes(trained: Trained) {
 /// Moves what enters each part, along its gradient and in a random direction.
 #[test]
 fn every_part_hands_its_gradient_on() {
-    let model = model();
+    let model = tiny();
     let network = network(lora(), true);
     let batch = MiniBatch::new(&network, &pages(&model), Side::Page, PLACE).unwrap();
     let learning = batch.learning().unwrap();
@@ -165,7 +162,7 @@ fn gradients_of_the_projection_are_slopes_of_the_loss() {
 
 #[test]
 fn passes_with_and_without_graph_give_the_same_vectors() {
-    let model = model();
+    let model = tiny();
     for trained in [Trained::Projection, lora(), Trained::Full { vision: false }] {
         let network = network(trained.clone(), true);
         for (items, side) in [(pages(&model), Side::Page), (queries(&model), Side::Query)] {
@@ -184,7 +181,7 @@ fn passes_with_and_without_graph_give_the_same_vectors() {
 
 #[test]
 fn a_new_network_gives_the_vectors_of_its_model() {
-    let model = model();
+    let model = tiny();
     let items = pages(&model);
     let expected =
         model.model().forward(&ModelInput::packed(items.iter().map(Arc::as_ref)).unwrap(), Ops::Fused).unwrap();
@@ -197,7 +194,7 @@ fn a_new_network_gives_the_vectors_of_its_model() {
 
 #[test]
 fn checkpointing_changes_no_gradient() {
-    let model = model();
+    let model = tiny();
     let (plain, checkpointed) = (network(lora(), false), network(lora(), true));
     let items = pages(&model);
     let slopes = slopes(&plain, &items, Side::Page);
@@ -212,7 +209,7 @@ fn checkpointing_changes_no_gradient() {
 /// Masters stay f32; what bf16 costs is measured against the same network in f32.
 #[test]
 fn gradients_in_bf16_are_near_those_in_f32() {
-    let model = model();
+    let model = tiny();
     let items = pages(&model);
     for trained in [Trained::Projection, lora(), Trained::Full { vision: true }] {
         let wide = network(trained.clone(), true);
@@ -240,7 +237,7 @@ fn gradients_in_bf16_are_near_those_in_f32() {
 
 #[test]
 fn frozen_weights_have_no_gradient() {
-    let model = model();
+    let model = tiny();
     let network = network(lora(), false);
     let vectors = network.encode(&pages(&model), Side::Page, PLACE).unwrap();
     let store = vectors.vectors().sum_all().unwrap().backward().unwrap();
@@ -256,7 +253,7 @@ fn frozen_weights_have_no_gradient() {
 
 #[test]
 fn what_cannot_be_trained_is_refused() {
-    let model = model();
+    let model = tiny();
     let refused = |trained| Network::new(&model, trained, NetworkOptions::default()).unwrap_err().to_string();
     let unknown = Lora { targets: vec!["w_proj".into()], ..Lora::default() };
     assert!(refused(Trained::Lora(unknown)).contains("w_proj"));

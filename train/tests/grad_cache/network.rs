@@ -1,15 +1,22 @@
 //! Gradient caching of the whole network, with updates, dropout and checkpointing.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
-use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::colqwen2::model::ModelInput;
+use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions};
 use colqwen_index_train::network::{Lora, Network, NetworkOptions, Trained};
 use colqwen_index_train::replicas::Replicas;
 use image::{Rgb, RgbImage};
 
 use super::*;
+
+/// The tiny checkpoint of random weights.
+fn tiny() -> ColQwen2 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/fixtures/tiny");
+    ColQwen2::load(&folder, &LoadOptions::default()).unwrap()
+}
 
 fn network(model: &ColQwen2, trained: Trained, checkpointing: bool) -> Network {
     let network =
@@ -62,7 +69,7 @@ fn difference(found: &Gradients, expected: &[Option<Tensor>]) -> f32 {
 
 #[test]
 fn gradients_with_updates_dropout_and_checkpoints_are_those_of_the_whole_batch() {
-    let model = ColQwen2::builtin().unwrap();
+    let model = tiny();
     let (plain, checkpointed) = (network(&model, lora(), false), network(&model, lora(), true));
     let (queries, pages) = batch(&model);
     let targets = targets();
@@ -92,7 +99,7 @@ fn gradients_with_updates_dropout_and_checkpoints_are_those_of_the_whole_batch()
 
 #[test]
 fn replicas_learn_what_one_network_learns() {
-    let model = ColQwen2::builtin().unwrap();
+    let model = tiny();
     let (queries, pages) = batch(&model);
     let targets = targets();
     for trained in [lora(), Trained::Full { vision: false }] {

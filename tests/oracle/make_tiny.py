@@ -1,6 +1,6 @@
-"""Makes the checkpoint that is embedded in the program: ColQwen2's architecture with random, untrained weights in f16.
+"""Makes the checkpoint of tests that need no meaning: ColQwen2's architecture with random weights in f16.
 
-usage: python make_builtin.py ../../ingest/builtin     (needs numpy and safetensors; the same bytes each time)
+usage: python make_tiny.py fixtures/tiny     (after make_fixtures.py; needs numpy and safetensors; the same bytes each time)
 """
 import json, os, sys
 

@@ -1,0 +1,10 @@
+//! The model of unit tests: a tiny ColQwen2 with random weights, made by `tests/oracle/make_tiny.py`.
+
+use std::path::Path;
+
+use super::{ColQwen2, LoadOptions};
+
+pub(crate) fn tiny() -> ColQwen2 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracle/fixtures/tiny");
+    ColQwen2::load(&folder, &LoadOptions::default()).unwrap()
+}
