@@ -36,7 +36,7 @@ fn main() -> Result<()> {
 
     let cache = GradCache { maxsim: MaxSim::default(), loss: Loss::new(Kind::InfoNce), mini_batch: 2 };
     let targets = Targets::diagonal(2)?;
-    let batch = Batch { queries: &queries, pages: &pages[..2], constant_pages: None, targets: &targets };
+    let batch = Batch { queries: &queries, pages: &pages[..2], constant_pages: None, teacher: None, targets: &targets };
     let mut optimiser = AdamW::new(network.parameters(), AdamWOptions::default())?;
     for step in 0..20 {
         let learnt = cache.learn(&network, batch, step)?;

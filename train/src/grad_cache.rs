@@ -12,7 +12,7 @@ use std::thread;
 use crate::Error;
 use crate::encode::{Encode, Place, Side};
 use crate::gradients::Gradients;
-use crate::loss::{Evaluated, Loss};
+use crate::loss::{Evaluated, Loss, Teacher};
 use crate::maxsim::{MaxSim, Packed, Scored};
 use crate::scores::Targets;
 use candle_core::Tensor;
@@ -28,8 +28,11 @@ pub struct Batch<'a, Item> {
     pub queries: &'a [Item],
     /// The pages: positives and negatives of all queries, each once.
     pub pages: &'a [Item],
-    /// Token vectors of further pages that are negatives but do not learn, after the columns of `pages`.
+    /// Token vectors of further pages that do not learn, after the columns of `pages`: negatives, or all pages where queries
+    /// alone learn.
     pub constant_pages: Option<&'a Packed>,
+    /// Whose ranking the model shall keep to, if anybody's.
+    pub teacher: Option<Teacher<'a>>,
     /// What every page is to every query, the constant ones included.
     pub targets: &'a Targets,
 }
@@ -83,12 +86,19 @@ impl GradCache {
 
     fn two_passes<E: Encode>(&self, model: &E, batch: Batch<'_, E::Item>, step: u64) -> Result<Learnt, Error> {
         let queries = self.vectors(model, batch.queries, Side::Query, step)?;
-        let mut pages = self.vectors(model, batch.pages, Side::Page, step)?;
-        if let Some(constant) = batch.constant_pages {
-            pages = Packed::cat(&[pages, constant.detach()])?;
+        let mut pages = Vec::new();
+        if !batch.pages.is_empty() {
+            pages.push(self.vectors(model, batch.pages, Side::Page, step)?);
         }
+        if let Some(constant) = batch.constant_pages {
+            pages.push(constant.detach().items_on(0..constant.items(), queries.vectors().device())?);
+        }
+        let pages = Packed::cat(&pages)?;
         let scored = self.maxsim.score(&queries, &pages)?;
-        let evaluated = self.loss.evaluate(&scored.scores, batch.targets)?;
+        let mut evaluated = self.loss.evaluate(&scored.scores, batch.targets)?;
+        if let Some(teacher) = batch.teacher {
+            evaluated = evaluated.plus(&teacher.evaluate(&scored.scores)?);
+        }
         let by_token = self.maxsim.backward(&queries, &pages, &scored, &evaluated.gradient)?;
 
         let mut gradients = Gradients::none(model.parameters().len());

@@ -4,7 +4,7 @@
 //! a number and its gradient, [`maxsim`] makes scores of token vectors and leads the gradient back to them,
 //! [`grad_cache`] leads it on to the weights of any model that can [`encode`], in the memory of a mini-batch, and
 //! [`optimiser`] moves the weights. [`data`] says which pages answer which queries and puts batches together, [`trainer`]
-//! runs them, [`watch`] records every step and notices a collapse, and [`state`] lets a run go on after a kill. What trains
+//! runs them, with [`constant`] vectors where pages do not learn or a ranking is to be kept, [`watch`] records every step and notices a collapse, and [`state`] lets a run go on after a kill. What trains
 //! is the whole [`network`], or a part of it, from pages; or the [`projection`] alone, from [`hidden`] states that are
 //! computed once; [`query_side`] leaves pages as an index holds them and trains
 //! queries alone. [`replicas`] let several devices train as one. [`metrics`] judges rankings, [`early_stop`] keeps the state that did best. [`random`] makes [`dropout`] and every other
@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod constant;
 pub mod data;
 pub mod dropout;
 pub mod early_stop;

@@ -16,6 +16,8 @@ pub enum Purpose {
     Order,
     /// Which of several positives a query gets, and which of its mined negatives.
     Choice,
+    /// Which stored pages join a batch as negatives.
+    Constant,
     /// Resampling for confidence intervals.
     Bootstrap,
 }
@@ -27,6 +29,7 @@ impl Purpose {
             Self::Dropout => b"dropout",
             Self::Order => b"order",
             Self::Choice => b"choice",
+            Self::Constant => b"constant",
             Self::Bootstrap => b"bootstrap",
         }
     }

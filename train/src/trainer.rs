@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::constant::Constants;
 use crate::data::{Batches, Drawn, PageId, TrainingData};
 use crate::encode::Encode;
 use crate::grad_cache::{Batch, GradCache};
@@ -64,6 +65,8 @@ pub struct Run<'a, E: Encode, S: Source<Item = E::Item>> {
     pub cache: GradCache,
     /// How weights move.
     pub update: UpdateOptions,
+    /// Vectors that do not learn; nothing by default.
+    pub constants: Constants<'a>,
     /// Everything that the result depends on, in words of the caller's choice: a run is resumed only by one that is
     /// described alike.
     pub described: serde_json::Value,
@@ -192,11 +195,21 @@ impl<E: Encode, S: Source<Item = E::Item>> Trainer<'_, E, S> {
             Err(Error::NoNegatives { .. }) => return Ok(None),
             drawn => drawn?,
         };
-        let questions = drawn.queries.iter().map(|row| self.run.source.query(&self.run.data.questions[*row].query));
-        let queries: Vec<E::Item> = questions.collect::<Result<_, _>>()?;
-        let pages: Vec<E::Item> =
-            drawn.pages.iter().map(|page| self.run.source.page(page)).collect::<Result<_, _>>()?;
-        let batch = Batch { queries: &queries, pages: &pages, constant_pages: None, targets: &drawn.targets };
+        let texts: Vec<&str> =
+            drawn.queries.iter().map(|row| self.run.data.questions[*row].query.as_str()).collect();
+        let (drawn, still) = self.run.constants.beside(self.run.batches, drawn, self.step)?;
+        let source = self.run.source;
+        let queries: Vec<E::Item> = texts.iter().map(|text| source.query(text)).collect::<Result<_, _>>()?;
+        let learning = if self.run.constants.pages.is_some() { &[] } else { drawn.pages.as_slice() };
+        let pages: Vec<E::Item> = learning.iter().map(|page| source.page(page)).collect::<Result<_, _>>()?;
+        let teacher = self.run.constants.teacher_scores(self.run.cache.maxsim, &texts, learning, still.as_ref())?;
+        let batch = Batch {
+            queries: &queries,
+            pages: &pages,
+            constant_pages: still.as_ref(),
+            teacher: self.run.constants.teacher(teacher.as_ref()),
+            targets: &drawn.targets,
+        };
         let mut learnt = self.run.cache.learn(self.run.model, batch, self.step)?;
         let norm = learnt.gradients.clip(self.run.update.clip)?;
         let rate = self.run.update.schedule.rate(self.step);

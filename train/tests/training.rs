@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use colqwen_index_ingest::colqwen2::HiddenStates;
 use colqwen_index_train::Error;
+use colqwen_index_train::constant::Constants;
 use colqwen_index_train::data::{BatchOptions, Batches, PageId, PositivePage, Question, TrainingData};
 use colqwen_index_train::dropout::Dropout;
 use colqwen_index_train::grad_cache::GradCache;
@@ -108,7 +109,8 @@ impl Setting {
         let update = UpdateOptions { optimiser: AdamWOptions::default(), schedule, clip: 1.0, save_every: 5 };
         let cache = GradCache { maxsim: MaxSim::default(), loss: Loss::new(self.kind), mini_batch: 7 };
         let described = serde_json::json!({ "batch": self.batch });
-        Run { model, source, data: &self.data, batches, cache, update, described }
+        let constants = Constants::default();
+        Run { model, source, data: &self.data, batches, cache, update, constants, described }
     }
 }
 
@@ -229,9 +231,9 @@ fn a_run_that_cannot_learn_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let setting = Setting { kind: Kind::Pairwise, batch: 8, ..Setting::new(60) };
     let (model, source, batches) = (setting.projection(), Made::new(), setting.batches());
-    let Run { model, data, batches, cache, update, described, .. } = setting.run(&model, &source, &batches);
+    let Run { model, data, batches, cache, update, constants, described, .. } = setting.run(&model, &source, &batches);
     let mut trainer =
-        Run { model, source: &Blank, data, batches, cache, update, described }.start(folder.path()).unwrap();
+        Run { model, source: &Blank, data, batches, cache, update, constants, described }.start(folder.path()).unwrap();
     let mut verdicts = Vec::new();
     trainer
         .run(|step, verdict| {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use colqwen_index_field::Fingerprint;
 use safetensors::{Dtype, View};
 use serde_json::json;
 
@@ -48,6 +49,24 @@ impl ColQwen2 {
     /// # Errors
     /// A weight that the checkpoint has not, or that has another shape; `dir` exists already, or the disk is full.
     pub fn save_with(&self, dir: &Path, replaced: &HashMap<String, Tensor>) -> Result<(), EncoderError> {
+        self.save(dir, replaced, None)
+    }
+
+    /// As [`ColQwen2::save_with`], for weights of which only queries have learnt: what is saved says that its queries are for
+    /// the pages that this model's queries are for, and finds them in any index that holds these.
+    ///
+    /// # Errors
+    /// As [`ColQwen2::save_with`].
+    pub fn save_for_queries(&self, dir: &Path, replaced: &HashMap<String, Tensor>) -> Result<(), EncoderError> {
+        self.save(dir, replaced, Some(self.serves_pages_of))
+    }
+
+    fn save(
+        &self,
+        dir: &Path,
+        replaced: &HashMap<String, Tensor>,
+        serves: Option<Fingerprint>,
+    ) -> Result<(), EncoderError> {
         for (name, tensor) in replaced {
             let expected = self.checkpoint.mapped(name, tensor.dims())?.shape;
             if tensor.dims() != expected {
@@ -62,7 +81,7 @@ impl ColQwen2 {
         whole_folder::write(dir, |draft| {
             // The base first, so that an adapter's own files replace it.
             self.folders.iter().rev().try_for_each(|folder| copy_settings(folder, draft))?;
-            self.write_own_settings(draft)?;
+            write_own_settings(draft, self.query_format, true, serves)?;
             write_weights(&self.checkpoint, draft, replaced)
         })
     }
@@ -72,7 +91,7 @@ impl ColQwen2 {
     /// # Errors
     /// The folder cannot be written to.
     pub fn write_own_settings(&self, dir: &Path) -> Result<(), EncoderError> {
-        write_own_settings(dir, self.query_format, true)
+        write_own_settings(dir, self.query_format, true, None)
     }
 }
 
@@ -99,14 +118,23 @@ pub fn save_new_model(base: &Path, dir: &Path, weight: &Tensor, bias: &Tensor) -
     let added = HashMap::from([(of_weight, weight.clone()), (of_bias, bias.clone())]);
     whole_folder::write(dir, |draft| {
         copy_settings(&folder, draft)?;
-        write_own_settings(draft, checkpoint.query_format(), false)?;
+        write_own_settings(draft, checkpoint.query_format(), false, None)?;
         write_weights(&checkpoint, draft, &added)
     })
 }
 
-fn write_own_settings(dir: &Path, format: QueryFormat, trained: bool) -> Result<(), EncoderError> {
+fn write_own_settings(
+    dir: &Path,
+    format: QueryFormat,
+    trained: bool,
+    serves: Option<Fingerprint>,
+) -> Result<(), EncoderError> {
     let path = dir.join(SETTINGS);
-    let text = format!("{:#}\n", json!({ "query_format": format.name(), "trained": trained }));
+    let mut settings = json!({ "query_format": format.name(), "trained": trained });
+    if let Some(pages) = serves {
+        settings["serves_pages_of"] = json!(pages.to_string());
+    }
+    let text = format!("{settings:#}\n");
     fs::write(&path, text).map_err(EncoderError::io(&path))
 }
 

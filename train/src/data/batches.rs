@@ -142,6 +142,44 @@ impl<'a> Batches<'a> {
         Ok(Drawn { queries, pages: pages.into_iter().cloned().collect(), targets })
     }
 
+    /// Adds columns to a batch: `count` of the pages `among`, drawn for `step`, that are no pages of the batch. They are
+    /// negatives of every query that they do not answer. Fewer where there are not as many. Returns the pages added.
+    ///
+    /// # Errors
+    /// None that a batch as drawn could meet.
+    pub fn add_pages(
+        &self,
+        drawn: Drawn,
+        among: &[PageId],
+        count: usize,
+        step: u64,
+    ) -> Result<(Drawn, Vec<PageId>), Error> {
+        let mut stream = Stream::new(self.options.seed, Purpose::Constant, &[step]);
+        let known: HashSet<&PageId> = drawn.pages.iter().collect();
+        let mut added: Vec<&PageId> = Vec::with_capacity(count);
+        // Draws that hit a page of the batch are lost; a collection hardly larger than the batch gives fewer.
+        for _ in 0..count.saturating_mul(4) {
+            if added.len() >= count.min(among.len()) {
+                break;
+            }
+            let page = &among[((stream.unit() * among.len() as f64) as usize).min(among.len() - 1)];
+            if !known.contains(page) && !added.contains(&page) {
+                added.push(page);
+            }
+        }
+        let mut cells = Vec::with_capacity(drawn.queries.len() * (drawn.pages.len() + added.len()));
+        for (at, row) in drawn.queries.iter().enumerate() {
+            cells.extend_from_slice(drawn.targets.row(at));
+            let positives = &self.questions[*row].positives;
+            cells.extend(added.iter().map(|page| {
+                let answers = positives.iter().any(|positive| self.alike(&positive.page, page));
+                if answers { Cell::Ignored } else { Cell::Negative }
+            }));
+        }
+        let targets = Targets::new(drawn.pages.len() + added.len(), cells)?;
+        Ok((Drawn { targets, ..drawn }, added.into_iter().cloned().collect()))
+    }
+
     /// The positive of a query in an epoch, by weight, and its mined negatives.
     fn choose(&self, epoch: u64, row: usize) -> (usize, Vec<usize>) {
         let question = &self.questions[row];

@@ -139,6 +139,22 @@ impl TrainingData {
         Fingerprint::of_parts(questions.iter().map(|question| ("question", question.as_bytes().as_slice())))
     }
 
+    /// The same without some pages. Questions that have no positive left stay, and take part in nothing.
+    #[must_use]
+    pub fn without(&self, pages: &BTreeSet<PageId>) -> Self {
+        let mut left = self.clone();
+        for question in &mut left.questions {
+            question.positives.retain(|positive| !pages.contains(&positive.page));
+            question.negatives.retain(|negative| !pages.contains(&negative.page));
+        }
+        left
+    }
+
+    /// Questions with a positive.
+    pub fn usable(&self) -> usize {
+        self.questions.iter().filter(|question| !question.positives.is_empty()).count()
+    }
+
     /// Every page that is named, once, in order of its id.
     pub fn pages(&self) -> Vec<&PageId> {
         let mut pages = BTreeSet::new();

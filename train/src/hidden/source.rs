@@ -15,7 +15,7 @@ use crate::trainer::Source;
 #[derive(Debug)]
 pub struct HiddenSource {
     queries: HiddenCache,
-    pages: HiddenCache,
+    pages: Option<HiddenCache>,
 }
 
 impl HiddenSource {
@@ -24,7 +24,24 @@ impl HiddenSource {
     /// # Errors
     /// One of them was not made by the model with this backbone, or holds the other kind.
     pub fn new(queries: HiddenCache, pages: HiddenCache, backbone: Fingerprint) -> Result<Self, Error> {
-        for (cache, kind) in [(&queries, Kind::Queries), (&pages, Kind::Pages)] {
+        let source = Self { queries, pages: Some(pages) };
+        source.check(backbone)?;
+        Ok(source)
+    }
+
+    /// Queries alone, where pages do not learn.
+    ///
+    /// # Errors
+    /// As [`HiddenSource::new`].
+    pub fn of_queries(queries: HiddenCache, backbone: Fingerprint) -> Result<Self, Error> {
+        let source = Self { queries, pages: None };
+        source.check(backbone)?;
+        Ok(source)
+    }
+
+    fn check(&self, backbone: Fingerprint) -> Result<(), Error> {
+        let pages = self.pages.iter().map(|pages| (pages, Kind::Pages));
+        for (cache, kind) in pages.chain([(&self.queries, Kind::Queries)]) {
             if cache.kind() != kind {
                 return Err(Error::shape("cache of hidden states", format!("{kind:?}"), format!("{:?}", cache.kind())));
             }
@@ -33,7 +50,7 @@ impl HiddenSource {
                 return Err(Error::shape("hidden states", expected, format!("those of {}", cache.backbone().short())));
             }
         }
-        Ok(Self { queries, pages })
+        Ok(())
     }
 
     /// Pages whose states are the same to the last bit, each with the number of its kind; pages that are like no other are
@@ -43,9 +60,10 @@ impl HiddenSource {
     /// The cache is damaged or gone.
     pub fn copies(&self) -> Result<HashMap<PageId, u64>, Error> {
         let mut kinds: HashMap<[u8; 32], Vec<PageId>> = HashMap::new();
-        for key in self.pages.keys_as_stored() {
+        let Some(cache) = &self.pages else { return Ok(HashMap::new()) };
+        for key in cache.keys_as_stored() {
             let Key::Page(page) = key else { continue };
-            let states = self.find(&self.pages, key)?;
+            let states = self.find(cache, key)?;
             let mut hasher = blake3::Hasher::new();
             states.values().chunks(4096).for_each(|values| {
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -74,6 +92,11 @@ impl Source for HiddenSource {
     }
 
     fn page(&self, page: &PageId) -> Result<Self::Item, Error> {
-        self.find(&self.pages, &Key::Page(page.clone()))
+        match &self.pages {
+            Some(pages) => self.find(pages, &Key::Page(page.clone())),
+            None => {
+                Err(Error::Missing { what: page.to_string(), place: "a source of queries alone".into(), hint: "" })
+            }
+        }
     }
 }

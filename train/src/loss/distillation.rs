@@ -53,6 +53,37 @@ impl Distillation {
     }
 }
 
+/// A teacher of every page of a batch, beside a contrastive loss: an anchor against forgetting where the teacher is the model
+/// that the training began with.
+#[derive(Clone, Copy, Debug)]
+pub struct Teacher<'a> {
+    /// Its scores, `queries x pages`.
+    pub scores: &'a ScoreGrid,
+    /// What the divergence counts in the sum with the loss.
+    pub weight: f64,
+    /// The temperatures.
+    pub distillation: Distillation,
+}
+
+impl Teacher<'_> {
+    /// The weighted divergence and its gradient.
+    ///
+    /// # Errors
+    /// As [`Distillation::evaluate`], or the weight is not a number from 0.
+    pub fn evaluate(&self, scores: &ScoreGrid) -> Result<Evaluated, Error> {
+        if !(self.weight.is_finite() && self.weight >= 0.0) {
+            return Err(Error::setting("weight of the distillation", "a number from 0", self.weight));
+        }
+        let row = |query: usize| self.scores.row(query).iter().copied().enumerate().collect();
+        let teacher: Vec<Vec<(usize, f32)>> = (0..self.scores.queries()).map(row).collect();
+        if self.scores.pages() != scores.pages() {
+            let expected = format!("{}, as the batch", scores.pages());
+            return Err(Error::shape("pages with a teacher's score", expected, self.scores.pages()));
+        }
+        Ok(self.distillation.evaluate(scores, &teacher)?.times(self.weight))
+    }
+}
+
 fn check_teacher(scores: &ScoreGrid, teacher: &[Vec<(usize, f32)>]) -> Result<(), Error> {
     if teacher.is_empty() || teacher.len() != scores.queries() {
         return Err(Error::shape("the teacher's rows", format!("{}, one per query", scores.queries()), teacher.len()));

@@ -21,7 +21,7 @@ mod info_nce;
 mod pairwise;
 mod sigmoid;
 
-pub use distillation::Distillation;
+pub use distillation::{Distillation, Teacher};
 pub use filter::{NegativeFilter, Suspects};
 
 use crate::Error;
@@ -143,12 +143,12 @@ impl Evaluated {
         Self { value: 0.0, gradient, no_learning: 0.0, suspects: 0 }
     }
 
-    fn times(mut self, factor: f64) -> Self {
+    pub(crate) fn times(mut self, factor: f64) -> Self {
         self.gradient.values_mut().iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
         Self { value: self.value * factor, no_learning: self.no_learning * factor, ..self }
     }
 
-    fn plus(mut self, other: &Self) -> Self {
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
         for (sum, value) in self.gradient.values_mut().iter_mut().zip(other.gradient.values()) {
             *sum += value;
         }

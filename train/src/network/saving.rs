@@ -74,6 +74,15 @@ impl Network {
         Ok(model.save_with(dir, &self.merged(model)?)?)
     }
 
+    /// As [`Network::save_merged`], where only queries have learnt: the checkpoint says that its queries are for the pages of
+    /// `model`.
+    ///
+    /// # Errors
+    /// As [`Network::save_merged`].
+    pub fn save_for_queries(&self, model: &ColQwen2, dir: &Path) -> Result<(), Error> {
+        Ok(model.save_for_queries(dir, &self.merged(model)?)?)
+    }
+
     /// The weights that training changed, by canonical name, in f32 on the CPU.
     fn merged(&self, model: &ColQwen2) -> Result<HashMap<String, Tensor>, Error> {
         let mut merged = HashMap::new();

@@ -137,7 +137,7 @@ fn gradients_are_those_of_the_whole_batch() {
                 let loss = Loss { temperature: 0.2, explicit, ..Loss::new(kind) };
                 let cache = GradCache { maxsim, loss, mini_batch };
                 let batch =
-                    Batch { queries: &queries, pages: &pages, constant_pages: Some(&constant), targets: &targets };
+                    Batch { queries: &queries, pages: &pages, constant_pages: Some(&constant), teacher: None, targets: &targets };
                 let learnt = cache.learn(&model, batch, 5).unwrap();
 
                 let place = Place { step: 5, first_row: 0 };
@@ -171,7 +171,7 @@ fn plain_accumulation_is_something_else() {
     let learn = |rows: std::ops::Range<usize>| {
         let targets = Targets::diagonal(rows.len()).unwrap();
         let batch =
-            Batch { queries: &queries[rows.clone()], pages: &pages[rows], constant_pages: None, targets: &targets };
+            Batch { queries: &queries[rows.clone()], pages: &pages[rows], constant_pages: None, teacher: None, targets: &targets };
         cache.learn(&model, batch, 0).unwrap()
     };
     let whole = learn(0..6);
@@ -190,7 +190,7 @@ fn deep_graphs_do_not_end_the_program() {
     let model = Toy { depth: 30_000, ..Toy::new(0.0) };
     let targets = Targets::diagonal(2).unwrap();
     let cache = GradCache { maxsim: MaxSim::default(), loss: Loss::new(Kind::InfoNce), mini_batch: 1 };
-    let batch = Batch { queries: &queries, pages: &pages, constant_pages: None, targets: &targets };
+    let batch = Batch { queries: &queries, pages: &pages, constant_pages: None, teacher: None, targets: &targets };
     assert!(cache.learn(&model, batch, 0).is_ok());
     assert!(
         GradCache { mini_batch: 0, ..cache }.learn(&model, batch, 0).unwrap_err().to_string().contains("mini-batch")
