@@ -189,6 +189,7 @@ impl Arguments {
             seed: self.seed,
             memory: self.memory,
             save_every: 50,
+            anchor: 0.0,
             resume: self.resume,
         }
     }

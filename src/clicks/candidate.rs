@@ -27,6 +27,8 @@ use crate::{Error, PageIndex};
 const MODELS: &str = "models";
 /// Steps between two saved states.
 const SAVE_EVERY: u64 = 20;
+/// What staying near the ranking of the model that serves counts beside the loss.
+const ANCHOR: f64 = 0.1;
 /// Skipped or mined pages that each query meets per batch.
 const NEGATIVES: usize = 2;
 
@@ -209,6 +211,7 @@ fn settings(options: &ClickOptions, data: &TrainingData, out: &Path) -> TrainOpt
         seed: options.seed,
         memory: options.memory,
         save_every: SAVE_EVERY,
+        anchor: ANCHOR,
         resume: out.join(STATE).exists(),
     }
 }
@@ -222,7 +225,8 @@ fn sources(index: &PageIndex, data: &TrainingData) -> Result<Vec<PathBuf>, Error
         let page = page?;
         let id = PageId::new(page.doc_id, page.page);
         if wanted.contains(&id) {
-            let missing = || Error::PageMissing { page: id.clone(), problem: "the index does not say its file".to_owned() };
+            let missing =
+                || Error::PageMissing { page: id.clone(), problem: "the index does not say its file".to_owned() };
             files.insert(page.source.ok_or_else(missing)?);
         }
     }

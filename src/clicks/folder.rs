@@ -202,9 +202,7 @@ mod tests {
     #[test]
     fn a_killed_run_is_gone_on_with_and_a_complete_one_is_not() {
         let index = tempfile::tempdir().unwrap();
-        let begin = |plan: &Value| {
-            RunFolder::begin(index.path(), &History::read(index.path()).unwrap(), plan).unwrap()
-        };
+        let begin = |plan: &Value| RunFolder::begin(index.path(), &History::read(index.path()).unwrap(), plan).unwrap();
         let (one, other) = (json!({"seed": 1}), json!({"seed": 2}));
         let first = begin(&one);
         assert_eq!((first.number(), first.resumed()), (1, false));

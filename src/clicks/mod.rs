@@ -199,18 +199,21 @@ pub fn train_from_clicks(
     let salt = folder::salt(folder)?;
     let pages = Pages::of(&index)?;
     let lessons = Lessons::of(&log, &pages, folder, (options, &salt))?;
-    let mut night = Night { run, plan, positions, generation: index.generation(), metrics: lessons.counts.clone(), options };
+    let mut night =
+        Night { run, plan, positions, generation: index.generation(), metrics: lessons.counts.clone(), options };
     if let Some(reason) = &lessons.refused {
         return night.refuse(reason.clone(), Report::default());
     }
     if lessons.new < 2 {
-        return night.refuse(format!("{} queries can be learnt from, at least 2 are needed", lessons.new), Report::default());
+        return night
+            .refuse(format!("{} queries can be learnt from, at least 2 are needed", lessons.new), Report::default());
     }
     let serving = candidate::serving(&index)?;
     stage(&mut observe, "mining negatives")?;
     let data = lessons::with_negatives(&lessons.training, &index, &*serving.encoder, night.run.number())?;
     stage(&mut observe, "training")?;
-    let candidate = Candidate::train(&index, &serving, &data, &lessons.validation, (&night.run, options), &mut observe)?;
+    let candidate =
+        Candidate::train(&index, &serving, &data, &lessons.validation, (&night.run, options), &mut observe)?;
     stage(&mut observe, "comparing with the model that serves")?;
     let encoder = &*candidate.model.encoder;
     let old = Asked { index: &index, encoder: &*serving.encoder };
@@ -231,7 +234,8 @@ pub fn train_from_clicks(
     let outcome = gate::decide(&by_clicks, by_judges.as_deref(), history.trials(), &gate)?;
     night.metrics["gate"] = serde_json::to_value(&outcome).unwrap_or_default();
     night.metrics["validation"] = serde_json::to_value(&candidate.looks).unwrap_or_default();
-    let mut report = Report { curves: std::fs::read_to_string(night.run.join("train/plot.svg")).ok(), ..Report::default() };
+    let mut report =
+        Report { curves: std::fs::read_to_string(night.run.join("train/plot.svg")).ok(), ..Report::default() };
     report.gate.extend(outcome.clicks.iter().flat_map(|clicks| compare::rows("clicks", clicks)));
     report.gate.extend(outcome.fixed.iter().flat_map(|fixed| compare::rows("judged", fixed)));
     let mut thumbnails = Thumbnails::of(&index);
@@ -332,7 +336,10 @@ impl Night<'_> {
         ];
         for (part, names) in [
             ("plan", ["mode", "seed", "batch", "version"].as_slice()),
-            ("metrics", &["training_queries", "replayed_queries", "validation_queries", "gate_queries", "merged_pages"]),
+            (
+                "metrics",
+                &["training_queries", "replayed_queries", "validation_queries", "gate_queries", "merged_pages"],
+            ),
         ] {
             let values = if part == "plan" { &self.plan } else { &self.metrics };
             let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

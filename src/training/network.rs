@@ -11,6 +11,7 @@ use colqwen_index_ingest::colqwen2::model::ModelInput;
 use colqwen_index_ingest::encoder::Encoder;
 use colqwen_index_ingest::page::Document;
 use colqwen_index_train::Error as TrainError;
+use colqwen_index_train::constant::Constants;
 use colqwen_index_train::data::{PageId, TrainingData};
 use colqwen_index_train::network::{Network, NetworkOptions, Trained};
 use colqwen_index_train::trainer::{Ending, Source};
@@ -60,8 +61,18 @@ pub fn train_network(
         }
     };
     let begins = json!({"network": network.trained().to_string(), "seed": options.seed});
-    let (ending, steps) =
-        run::run(model, &network, &source, (data, &batches), out, options, mini_batch, &begins, observe)?;
+    let (ending, steps) = run::run(
+        model,
+        &network,
+        &source,
+        (data, &batches),
+        Constants::default(),
+        out,
+        options,
+        mini_batch,
+        &begins,
+        observe,
+    )?;
     let model = match ending {
         Ending::Stopped => None,
         Ending::Complete => {

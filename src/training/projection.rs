@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_train::Error as TrainError;
+use colqwen_index_train::constant::Constants;
 use colqwen_index_train::data::TrainingData;
 use colqwen_index_train::dropout::Dropout;
 use colqwen_index_train::projection::Projection;
@@ -51,8 +52,18 @@ pub fn train_projection(
     let learner = beginning(model, options.seed, projection)?;
     let begins = json!({"projection": {"new": projection.new_projection, "dropout": projection.dropout}});
     let mini_batch = options.mini_batch.unwrap_or(MINI_BATCH);
-    let (ending, steps) =
-        run::run(model, &learner, &source, (data, &batches), out, options, mini_batch, &begins, observe)?;
+    let (ending, steps) = run::run(
+        model,
+        &learner,
+        &source,
+        (data, &batches),
+        Constants::default(),
+        out,
+        options,
+        mini_batch,
+        &begins,
+        observe,
+    )?;
     let model = match ending {
         Ending::Stopped => None,
         Ending::Complete => {

@@ -11,13 +11,14 @@ use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::colqwen2::model::ModelInput;
 use colqwen_index_ingest::encoder::Encoder;
 use colqwen_index_train::Error as TrainError;
+use colqwen_index_train::constant::{Anchor, Constants, FixedPages, FixedVectors};
 use colqwen_index_train::data::{PageId, Question, TrainingData};
 use colqwen_index_train::early_stop::{EarlyStop, Look};
 use colqwen_index_train::encode::Encode;
+use colqwen_index_train::loss::Distillation;
 use colqwen_index_train::maxsim::Packed;
 use colqwen_index_train::metrics::Judged;
 use colqwen_index_train::network::{Lora, Network, NetworkOptions, Trained};
-use colqwen_index_train::query_side::{QueryOrPage, QuerySide};
 use colqwen_index_train::trainer::{Ending, Source};
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
@@ -57,9 +58,9 @@ pub fn train_query_side(
     let source = StoredPages::new(model, index, data, options.memory)?;
     let network =
         Network::new(model, Trained::Lora(lora), NetworkOptions { seed: options.seed, ..NetworkOptions::default() })?;
-    let learner = QuerySide::of(&network);
+    let constants = Constants { pages: Some(&source), teacher: anchor(options, &source), ..Constants::default() };
     let mini_batch = options.mini_batch.unwrap_or(MINI_BATCH);
-    let begins = json!({"query side": network.trained().to_string(), "seed": options.seed});
+    let begins = json!({"query side": network.trained().to_string(), "seed": options.seed, "anchor": options.anchor});
     std::fs::create_dir_all(out).map_err(Error::io(out, "create it"))?;
     let mut early = EarlyStop::open(network.parameters(), out, options.resume)?;
     let validation = Validation::new(&source, &network, validation)?;
@@ -88,7 +89,7 @@ pub fn train_query_side(
         if early_end || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let (ending, steps) =
-        run::run(model, &learner, &source, (data, &batches), out, options, mini_batch, &begins, watched)?;
+        run::run(model, &network, &source, (data, &batches), constants, out, options, mini_batch, &begins, watched)?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -100,7 +101,7 @@ pub fn train_query_side(
     let model = match ending {
         Ending::Stopped => None,
         Ending::Complete => {
-            network.save_merged(model, &saved)?;
+            network.save_for_queries(model, &saved)?;
             Some(saved)
         }
     };
@@ -128,8 +129,7 @@ impl<'v> Validation<'v> {
         for (question, input) in self.questions.iter().zip(&self.inputs) {
             let packed = self.network.infer(std::slice::from_ref(input))?;
             let values = packed.vectors().flatten_all().and_then(|values| values.to_vec1::<f32>());
-            let vectors =
-                MultiVector::try_new(packed.dim(), values.map_err(TrainError::from)?, UnitLength::Normalize)?;
+            let vectors = MultiVector::try_new(packed.dim(), values.map_err(TrainError::from)?, UnitLength::Normalize)?;
             let vectors = QueryVectors::new(vectors).with_origin(Origin::Model(model.serves_pages_of()));
             let request = SearchRequest { vectors: Some(vectors), k: DEPTH, ..SearchRequest::default() };
             let hits = index.search(searcher, &request)?;
@@ -172,18 +172,10 @@ impl<'i> StoredPages<'i> {
         let stored = self.index.page_vectors(&self.searcher, *address)?.ok_or_else(missing)?;
         Ok(Packed::from_multi_vectors(&[&stored.vectors])?)
     }
-}
 
-impl Source for StoredPages<'_> {
-    type Item = QueryOrPage<Arc<ModelInput>>;
-
-    fn query(&self, query: &str) -> Result<Self::Item, TrainError> {
-        Ok(QueryOrPage::Query(Arc::new(self.model.query_input(&[query])?)))
-    }
-
-    fn page(&self, page: &PageId) -> Result<Self::Item, TrainError> {
+    fn packed(&self, page: &PageId) -> Result<Arc<Packed>, TrainError> {
         if let Some(packed) = self.read.borrow().get(page) {
-            return Ok(QueryOrPage::Page(Arc::clone(packed)));
+            return Ok(Arc::clone(packed));
         }
         let packed = Arc::new(
             self.vectors(page).map_err(|error| TrainError::Source { what: page.to_string(), source: error.into() })?,
@@ -193,6 +185,42 @@ impl Source for StoredPages<'_> {
             self.room.set(left);
             self.read.borrow_mut().insert(page.clone(), Arc::clone(&packed));
         }
-        Ok(QueryOrPage::Page(packed))
+        Ok(packed)
+    }
+}
+
+/// The ranking of the beginning, to be kept where `options` want it.
+fn anchor<'s>(options: &TrainOptions, source: &'s StoredPages<'_>) -> Option<Anchor<'s>> {
+    let temperature = options.loss.temperature;
+    let distillation = Distillation { temperature, teacher_temperature: temperature };
+    (options.anchor > 0.0).then_some(Anchor { weight: options.anchor, distillation, vectors: source })
+}
+
+impl Source for StoredPages<'_> {
+    type Item = Arc<ModelInput>;
+
+    fn query(&self, query: &str) -> Result<Self::Item, TrainError> {
+        Ok(Arc::new(self.model.query_input(&[query])?))
+    }
+
+    fn page(&self, page: &PageId) -> Result<Self::Item, TrainError> {
+        Err(TrainError::Source {
+            what: page.to_string(),
+            source: "pages are not encoded where queries alone learn".into(),
+        })
+    }
+}
+
+impl FixedPages for StoredPages<'_> {
+    fn pages(&self, pages: &[PageId]) -> Result<Packed, TrainError> {
+        let packed = pages.iter().map(|page| self.packed(page)).collect::<Result<Vec<_>, _>>()?;
+        Packed::cat(&packed.iter().map(|page| (**page).clone()).collect::<Vec<_>>())
+    }
+}
+
+impl FixedVectors for StoredPages<'_> {
+    fn queries(&self, queries: &[&str]) -> Result<Packed, TrainError> {
+        let encoded = self.model.encode_queries(queries)?;
+        Packed::from_multi_vectors(&encoded.iter().map(|query| &query.vectors).collect::<Vec<_>>())
     }
 }

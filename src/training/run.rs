@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::encoder::Encoder;
+use colqwen_index_train::constant::Constants;
 use colqwen_index_train::data::{BatchOptions, Batches, TrainingData};
 use colqwen_index_train::early_stop::Look;
 use colqwen_index_train::encode::Encode;
@@ -42,6 +43,8 @@ pub struct TrainOptions {
     pub memory: usize,
     /// Steps between two saved states.
     pub save_every: u64,
+    /// What the divergence from the ranking of the beginning counts beside the loss, where queries alone learn; 0 for nothing.
+    pub anchor: f64,
     /// Go on with the run that is in the folder.
     pub resume: bool,
 }
@@ -100,6 +103,7 @@ pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
     learner: &E,
     source: &S,
     (data, batches): (&TrainingData, &Batches<'_>),
+    constants: Constants<'_>,
     out: &Path,
     options: &TrainOptions,
     mini_batch: usize,
@@ -117,7 +121,7 @@ pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
     let update =
         UpdateOptions { optimiser: AdamWOptions::default(), schedule, clip: 1.0, save_every: options.save_every };
     let cache = GradCache { maxsim: MaxSim::default(), loss: options.loss, mini_batch };
-    let run = Run { model: learner, source, data, batches, cache, update, described };
+    let run = Run { model: learner, source, data, batches, cache, update, constants, described };
     let mut trainer = if options.resume { run.resume(out)? } else { run.start(out)? };
     let ending = trainer.run(observe)?;
     let steps = trainer.steps().to_vec();

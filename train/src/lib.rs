@@ -6,8 +6,7 @@
 //! [`optimiser`] moves the weights. [`data`] says which pages answer which queries and puts batches together, [`trainer`]
 //! runs them, with [`constant`] vectors where pages do not learn or a ranking is to be kept, [`watch`] records every step and notices a collapse, and [`state`] lets a run go on after a kill. What trains
 //! is the whole [`network`], or a part of it, from pages; or the [`projection`] alone, from [`hidden`] states that are
-//! computed once; [`query_side`] leaves pages as an index holds them and trains
-//! queries alone. [`replicas`] let several devices train as one. [`metrics`] judges rankings, [`early_stop`] keeps the state that did best. [`random`] makes [`dropout`] and every other
+//! computed once. [`replicas`] let several devices train as one. [`metrics`] judges rankings, [`early_stop`] keeps the state that did best. [`random`] makes [`dropout`] and every other
 //! chance repeatable.
 //!
 //! ```
@@ -43,7 +42,6 @@ pub mod metrics;
 pub mod network;
 pub mod optimiser;
 pub mod projection;
-pub mod query_side;
 pub mod random;
 pub mod reading;
 pub mod replicas;
