@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod clicks;
 pub mod data;
 pub mod dropout;
 pub mod encode;
