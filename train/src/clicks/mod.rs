@@ -6,7 +6,14 @@
 //! want a page clicked, and makes training data of it, by [`propensity`] where that helps. [`replay`] mixes in what was
 //! learnt before, and [`gate`] decides whether a new model is better.
 
+mod chance;
+pub mod evidence;
+pub mod gate;
+mod graded;
 pub mod log;
+pub mod propensity;
 pub mod query;
 pub mod record;
+pub mod replay;
+pub mod split;
 pub mod visits;
