@@ -4,6 +4,7 @@
 //! killed is gone on with by the next command of the same plan; one of another plan begins anew and leaves it.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::whole_file::WholeFile;
@@ -172,15 +173,24 @@ pub(super) fn salt(index: &Path) -> Result<Salt, Error> {
         let bytes = <[u8; 32]>::try_from(bytes.as_slice());
         return bytes.map(Salt::new).map_err(|_| Error::Record { path, problem: "it has no 32 bytes".to_owned() });
     }
-    let salt = Salt::random()?;
+    let bytes = random_bytes();
     fs::create_dir_all(index.join(RUNS)).map_err(Error::io(&path, "create its folder"))?;
     let write = || {
         let mut file = WholeFile::create(&path)?;
-        std::io::Write::write_all(&mut file, salt.bytes())?;
+        std::io::Write::write_all(&mut file, &bytes)?;
         file.finish()
     };
     write().map_err(Error::io(&path, "write it"))?;
-    Ok(salt)
+    Ok(Salt::new(bytes))
+}
+
+/// Bytes that nobody can foretell: the standard library's hash maps have keys from the operating system.
+fn random_bytes() -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    for _ in 0..4 {
+        hash.update(&RandomState::new().hash_one(0u8).to_le_bytes());
+    }
+    *hash.finalize().as_bytes()
 }
 
 #[cfg(test)]
@@ -215,7 +225,7 @@ mod tests {
         third.finish(&record(3, "refused")).unwrap();
         let history = History::read(index.path()).unwrap();
         assert_eq!((history.trials(), history.published().map(|run| run.number)), (2, Some(2)));
-        assert_eq!(salt(index.path()).unwrap().bytes(), salt(index.path()).unwrap().bytes());
+        assert_eq!(salt(index.path()).unwrap().name("river"), salt(index.path()).unwrap().name("river"));
     }
 
     #[test]

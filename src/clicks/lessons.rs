@@ -90,10 +90,10 @@ impl Lessons {
             Verdict::Refused { reason } => Some(reason.clone()),
             _ => None,
         };
-        let examples = taught.examples(&visits, salt, &Weighting::Naive);
+        let examples = taught.examples(&visits, salt, Weighting::Naive);
         let mut training = examples.questions;
         let validation: Vec<Question> = validated
-            .examples(&visits, salt, &Weighting::Naive)
+            .examples(&visits, salt, Weighting::Naive)
             .questions
             .into_iter()
             .filter(|question| !question.positives.is_empty())
@@ -104,7 +104,7 @@ impl Lessons {
             let name = salt.name(&query.normalised);
             Judgement { name, text: query.text.clone(), gains, weight: query.sessions as f64 }
         };
-        let gate: Vec<Judgement> = judged.gains().into_iter().map(judgement).collect();
+        let gate: Vec<Judgement> = judged.gains(&visits).into_iter().map(judgement).collect();
         let texts = queries.iter().map(|query| (salt.name(&query.normalised), query.text.clone())).collect();
         let new = training.len();
         let held_out: HashSet<String> = validation
@@ -114,10 +114,10 @@ impl Lessons {
             .chain(training.iter().map(|question| question.query_id.clone()))
             .collect();
         let earlier = earlier_questions(index)?;
-        let replayed = replay::sample(&earlier, (new as f64 * REPLAYED) as usize, options.seed, &held_out);
+        let replayed = replay::sample(&earlier, (new as f64 * REPLAYED) as usize, &held_out, options.seed);
         let counts = json!({
             "log": log.counts, "files": log.files, "visits": visits.counts(), "merged_pages": pages.merged(),
-            "quarantined": taught.quarantined(), "training_queries": new, "replayed_queries": replayed.len(),
+            "suspects": taught.suspects(), "training_queries": new, "replayed_queries": replayed.len(),
             "validation_queries": validation.len(), "gate_queries": gate.len(), "queries": examples.counts,
         });
         training.extend(replayed);

@@ -84,6 +84,14 @@ pub enum Error {
         /// What to do about it, or nothing.
         hint: &'static str,
     },
+    /// A click log, or something that belongs to it, that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Clicks {
+        /// The file.
+        path: PathBuf,
+        /// Why not, with the line where there is one.
+        problem: String,
+    },
     /// A Parquet file could not be read or written.
     #[error("{0}")]
     Data(#[from] crate::data::DataError),

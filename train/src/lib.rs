@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod clicks;
 pub mod constant;
 pub mod data;
 pub mod dropout;

@@ -17,7 +17,7 @@ fn cast(array: &dyn Array, to: &DataType, column: &str, expected: &'static str) 
 }
 
 /// Text as plain utf8.
-pub(super) fn text(array: &dyn Array, column: &str) -> Result<StringArray, DataProblem> {
+pub(crate) fn text(array: &dyn Array, column: &str) -> Result<StringArray, DataProblem> {
     const EXPECTED: &str = "utf8";
     let is_text = |found: &DataType| matches!(found, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let fits = match array.data_type() {
@@ -34,7 +34,7 @@ pub(super) fn text(array: &dyn Array, column: &str) -> Result<StringArray, DataP
 }
 
 /// Numbers as type `T`.
-pub(super) fn numbers<T: ArrowPrimitiveType>(
+pub(crate) fn numbers<T: ArrowPrimitiveType>(
     array: &dyn Array,
     column: &str,
     expected: &'static str,
@@ -47,7 +47,7 @@ pub(super) fn numbers<T: ArrowPrimitiveType>(
 }
 
 /// A column of lists of structs.
-pub(super) struct Structs {
+pub(crate) struct Structs {
     column: &'static str,
     lists: ListArray,
     structs: StructArray,

@@ -19,7 +19,7 @@
 //! A file without `positives`, `negatives` or metadata is read as one where they are empty: `mine` takes bare queries.
 
 mod batches;
-mod columns;
+pub(crate) mod columns;
 mod error;
 mod reader;
 mod writer;

@@ -1,0 +1,123 @@
+//! Evidence as training data.
+
+use serde::Serialize;
+
+use super::counts::Pair;
+use super::{Evidence, Judgement};
+use crate::clicks::propensity::Propensities;
+use crate::clicks::query::Salt;
+use crate::clicks::visits::Visits;
+use crate::data::{NegativePage, PositivePage, Question};
+
+/// The origin of negatives that were skipped.
+pub const SKIPPED: &str = "skipped";
+
+/// What a click is worth.
+#[derive(Clone, Copy, Debug)]
+pub enum Weighting<'a> {
+    /// One vote at every rank.
+    Naive,
+    /// The inverse of the probability that its rank is examined (Joachims et al., WSDM 2017).
+    InversePropensity(&'a Propensities),
+}
+
+/// What a query's questions were made from, without its text.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct QueryCounts {
+    /// Its name: a salted hash, the `query_id` of its question.
+    pub query: String,
+    /// Sessions that asked it.
+    pub sessions: usize,
+    /// Votes for pages.
+    pub votes: u64,
+    /// Positives kept.
+    pub positives: usize,
+    /// Negatives kept.
+    pub negatives: usize,
+}
+
+/// Training data.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Examples {
+    /// Queries with at least one positive, in order of their normalised text. Weights of positives have the mean 1.
+    pub questions: Vec<Question>,
+    /// What each was made from.
+    pub counts: Vec<QueryCounts>,
+}
+
+impl Evidence {
+    /// Makes training data: one question per query, named by its salted hash.
+    pub fn examples(&self, visits: &Visits, salt: &Salt, weighting: Weighting<'_>) -> Examples {
+        let mut examples = Examples::default();
+        let judged: Vec<(&Judgement, &Pair)> = self.judgements.iter().zip(&self.pairs).collect();
+        for own in judged.chunk_by(|one, other| one.0.query == other.0.query) {
+            let query = &visits.queries()[own[0].0.query];
+            let positives = self.positives(own, visits, weighting);
+            if positives.is_empty() {
+                continue;
+            }
+            let negatives = self.negatives(own, visits);
+            let name = salt.name(&query.normalised);
+            examples.counts.push(QueryCounts {
+                query: name.clone(),
+                sessions: query.sessions,
+                votes: own.iter().map(|(judgement, _)| judgement.positive).sum(),
+                positives: positives.len(),
+                negatives: negatives.len(),
+            });
+            let (query_id, query) = (name, query.text.clone());
+            examples.questions.push(Question { query_id, query, positives, negatives, group: None });
+        }
+        examples
+    }
+
+    fn positives(&self, own: &[(&Judgement, &Pair)], visits: &Visits, weighting: Weighting<'_>) -> Vec<PositivePage> {
+        let sure = |judgement: &Judgement| {
+            !judgement.held
+                && judgement.posterior >= self.options.positive
+                && judgement.positive >= self.options.pair_sessions
+        };
+        let mut kept: Vec<_> = own.iter().filter(|(judgement, _)| sure(judgement)).collect();
+        kept.sort_by(|one, other| {
+            let by_page = || visits.pages()[one.0.page].cmp(&visits.pages()[other.0.page]);
+            other.0.posterior.total_cmp(&one.0.posterior).then_with(by_page)
+        });
+        kept.truncate(self.options.positives_per_query);
+        let weights: Vec<f64> =
+            kept.iter().map(|(judgement, pair)| judgement.posterior * votes(pair, weighting)).collect();
+        let mean = weights.iter().sum::<f64>() / weights.len().max(1) as f64;
+        let positive = |((judgement, _), weight): (&&(&Judgement, &Pair), f64)| PositivePage {
+            page: visits.pages()[judgement.page].clone(),
+            weight: (weight / mean) as f32,
+        };
+        kept.iter().zip(weights).map(positive).collect()
+    }
+
+    fn negatives(&self, own: &[(&Judgement, &Pair)], visits: &Visits) -> Vec<NegativePage> {
+        // Pages that nothing is learnt for are no negatives either: who wants a page gone could have it clicked too much.
+        let skipped = |judgement: &Judgement, pair: &Pair| {
+            !judgement.held && judgement.posterior <= self.options.negative && pair.skips >= self.options.pair_skips
+        };
+        let mut kept: Vec<_> = own.iter().filter(|(judgement, pair)| skipped(judgement, pair)).collect();
+        kept.sort_by(|one, other| {
+            let by_page = || visits.pages()[one.0.page].cmp(&visits.pages()[other.0.page]);
+            other.0.skips.cmp(&one.0.skips).then_with(by_page)
+        });
+        kept.truncate(self.options.negatives_per_query);
+        let negative = |(judgement, _): &&(&Judgement, &Pair)| NegativePage {
+            page: visits.pages()[judgement.page].clone(),
+            score: None,
+            origin: Some(SKIPPED.to_owned()),
+        };
+        kept.iter().map(negative).collect()
+    }
+}
+
+fn votes(pair: &Pair, weighting: Weighting<'_>) -> f64 {
+    match weighting {
+        Weighting::Naive => pair.positive() as f64,
+        Weighting::InversePropensity(propensities) => {
+            pair.tallies.iter().map(|(place, tally)| tally.positive * propensities.weight(*place as u32 + 1)).sum()
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Which pages answer which queries, as far as clicks can tell.
+//!
+//! 1. Votes are counted per query and page: one per session ([`super::visits`]).
+//! 2. A click model of two kinds of pages is fitted to all of them (`two_kinds.rs`). It says what clicks are worth at which
+//!    rank, and whether they tell pages apart at all; if not, there is no evidence ([`Verdict::Refused`]).
+//! 3. Pages that somebody wants clicked are found, and their votes are taken from sessions above suspicion (`suspicion.rs`).
+//! 4. The model is fitted again to what is left, and the posterior of each page on each query is a [`Judgement`]. A page
+//!    answers if that is at least `positive` and enough sessions say so; it is a negative if it is at most `negative` and
+//!    enough sessions examined and skipped it.
+//!
+//! Model and suspicion come from all visits, since the more is known the safer; judgements from those asked for.
+
+mod counts;
+mod examples;
+mod suspicion;
+mod two_kinds;
+
+pub use examples::{Examples, QueryCounts, Weighting};
+pub use suspicion::Suspicion;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use self::counts::Pair;
+use self::suspicion::Suspects;
+use self::two_kinds::TwoKinds;
+use super::visits::{Visit, Visits};
+use crate::Error;
+use crate::data::PageId;
+
+/// What makes a page a positive or a negative.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct EvidenceOptions {
+    /// The probability of answering the query from which a page is a positive.
+    pub positive: f64,
+    /// The probability up to which it is a negative.
+    pub negative: f64,
+    /// Sessions that must have taken a positive for an answer.
+    pub pair_sessions: u64,
+    /// Sessions that must have skipped a negative.
+    pub pair_skips: u64,
+    /// Positives of a query that are kept, the surest.
+    pub positives_per_query: usize,
+    /// Negatives of a query that are kept, the most often skipped.
+    pub negatives_per_query: usize,
+}
+
+impl Default for EvidenceOptions {
+    fn default() -> Self {
+        Self {
+            positive: 0.9,
+            negative: 0.1,
+            pair_sessions: 3,
+            pair_skips: 2,
+            positives_per_query: 10,
+            negatives_per_query: 10,
+        }
+    }
+}
+
+/// Whether clicks tell anything.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// They tell pages that answer from others.
+    TellsApart,
+    /// They do not, and why.
+    Refused {
+        /// In words.
+        reason: String,
+    },
+}
+
+/// A page on a query.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Judgement {
+    /// The query, as a place in [`Visits::queries`].
+    pub query: usize,
+    /// The page, as a place in [`Visits::pages`].
+    pub page: usize,
+    /// The probability that it answers, 0 to 1, after the clicks of trusted sessions.
+    pub posterior: f64,
+    /// Whether its clicks are odd, so that nothing is learnt for it.
+    pub held: bool,
+    /// Sessions that it was shown to.
+    pub shown: u64,
+    /// Sessions that took it for an answer.
+    pub positive: u64,
+    /// Sessions that skipped it.
+    pub skips: u64,
+}
+
+/// A page with odd clicks.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Suspect {
+    /// The page.
+    pub page: String,
+    /// What is odd.
+    pub suspicion: Suspicion,
+    /// Whether nothing is learnt for it; otherwise sessions above suspicion decided.
+    pub quarantined: bool,
+    /// Sessions that took it for an answer, of all.
+    pub positive: u64,
+}
+
+/// The click model, for the record of a run.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ModelSummary {
+    /// How often a page that answers is clicked at ranks 1 to 10.
+    pub clicked: Vec<f64>,
+    /// How often another page is clicked against that.
+    pub kappa: f64,
+    /// The share of pages that answer at ranks 1 to 10.
+    pub share: Vec<f64>,
+    /// By how much log likelihood it beats one kind of pages, its parameters paid for.
+    pub gain: f64,
+}
+
+/// What clicks tell.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Evidence {
+    verdict: Verdict,
+    /// By query, then page; empty if refused.
+    judgements: Vec<Judgement>,
+    pairs: Vec<Pair>,
+    suspects: Vec<Suspect>,
+    model: ModelSummary,
+    options: EvidenceOptions,
+}
+
+impl Evidence {
+    /// Weighs the visits that `of` takes.
+    ///
+    /// # Errors
+    /// An option lies outside of its range.
+    pub fn of(visits: &Visits, of: impl Fn(&Visit) -> bool, options: &EvidenceOptions) -> Result<Self, Error> {
+        check(options)?;
+        let all = counts::count(visits, |_| true, |_, _| true);
+        let first = TwoKinds::fit(&all);
+        let suspects = Suspects::find(&all, &first);
+        let trust = |visit: &Visit, exposure: &_| suspects.trust(visits, visit, exposure);
+        let trusted = counts::count(visits, |_| true, trust);
+        let model = TwoKinds::fit(&trusted);
+        let (pages, odd_pairs) = suspicion::quarantine(&trusted, &model);
+        let verdict = verdict(&trusted, &model);
+        let pairs = if verdict == Verdict::TellsApart { counts::count(visits, of, trust) } else { Vec::new() };
+        let judge = |pair: &Pair| judgement(pair, &model, &pages, &odd_pairs);
+        Ok(Self {
+            verdict,
+            judgements: pairs.iter().map(judge).collect(),
+            pairs,
+            suspects: name(visits, &all, &suspects, &pages),
+            model: ModelSummary {
+                clicked: model.clicked[..10].to_vec(),
+                kappa: model.kappa,
+                share: model.share[..10].to_vec(),
+                gain: model.gain,
+            },
+            options: *options,
+        })
+    }
+
+    /// Whether clicks tell anything; if not, there are no judgements.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// All pages on all queries, by query, then page.
+    pub fn judgements(&self) -> &[Judgement] {
+        &self.judgements
+    }
+
+    /// Pages with odd clicks, in order of their names.
+    pub fn suspects(&self) -> &[Suspect] {
+        &self.suspects
+    }
+
+    /// The click model.
+    pub fn model(&self) -> &ModelSummary {
+        &self.model
+    }
+
+    /// For the gate: the pages that rather answer than not, per query (a place in [`Visits::queries`]), each with its
+    /// probability to, which is discounted for the ranks it was shown at. Queries without such a page are left out.
+    pub fn gains(&self, visits: &Visits) -> Vec<(usize, Vec<(PageId, f64)>)> {
+        let mut gains: BTreeMap<usize, Vec<(PageId, f64)>> = BTreeMap::new();
+        for judgement in &self.judgements {
+            if !judgement.held && judgement.posterior >= 0.5 && judgement.positive >= self.options.pair_sessions {
+                let gain = (visits.pages()[judgement.page].clone(), judgement.posterior);
+                gains.entry(judgement.query).or_default().push(gain);
+            }
+        }
+        gains.into_iter().collect()
+    }
+}
+
+fn check(options: &EvidenceOptions) -> Result<(), Error> {
+    if !(options.positive > 0.5 && options.positive < 1.0) {
+        return Err(Error::setting("positive", "above 0.5 and below 1", options.positive));
+    }
+    if !(options.negative > 0.0 && options.negative < 0.5) {
+        return Err(Error::setting("negative", "above 0 and below 0.5", options.negative));
+    }
+    match [options.pair_sessions, options.pair_skips].iter().any(|count| *count == 0) {
+        true => Err(Error::setting("sessions per page", "a number from 1", 0)),
+        false => Ok(()),
+    }
+}
+
+fn verdict(pairs: &[Pair], model: &TwoKinds) -> Verdict {
+    let votes: u64 = pairs.iter().map(Pair::positive).sum();
+    let reason = if votes == 0 {
+        "there is no click on any page of a query that enough sessions asked".to_owned()
+    } else if !model.tells_apart() {
+        format!(
+            "the clicks do not tell pages apart: that some pages answer explains {votes} clicks no better than chance and rank do (gain {:.1}, expected above 0; clicks on other pages against answers {:.2}, expected below 0.65)",
+            model.gain, model.kappa
+        )
+    } else {
+        return Verdict::TellsApart;
+    };
+    Verdict::Refused { reason }
+}
+
+fn judgement(
+    pair: &Pair,
+    model: &TwoKinds,
+    pages: &BTreeMap<usize, Suspicion>,
+    odd_pairs: &BTreeSet<(usize, usize)>,
+) -> Judgement {
+    let held = pages.contains_key(&pair.page) || odd_pairs.contains(&(pair.query, pair.page));
+    Judgement {
+        query: pair.query,
+        page: pair.page,
+        posterior: model.posterior(pair),
+        held,
+        shown: pair.shown(),
+        positive: pair.positive(),
+        skips: pair.skips,
+    }
+}
+
+fn name(visits: &Visits, all: &[Pair], suspects: &Suspects, quarantined: &BTreeMap<usize, Suspicion>) -> Vec<Suspect> {
+    let mut positive: BTreeMap<usize, u64> = BTreeMap::new();
+    all.iter().for_each(|pair| *positive.entry(pair.page).or_default() += pair.positive());
+    let mut found: BTreeMap<usize, Suspicion> = suspects.pages.clone();
+    found.extend(quarantined);
+    let suspect = |(page, suspicion): (usize, Suspicion)| Suspect {
+        page: visits.pages()[page].to_string(),
+        suspicion,
+        quarantined: quarantined.contains_key(&page),
+        positive: positive.get(&page).copied().unwrap_or(0),
+    };
+    let mut named: Vec<Suspect> = found.into_iter().map(suspect).collect();
+    named.sort_by(|one, other| one.page.cmp(&other.page));
+    named
+}
