@@ -225,6 +225,16 @@ pub enum Error {
         /// Segments of the searcher.
         segments: usize,
     },
+    /// No new vectors for a document.
+    #[error("document {doc} of segment {segment} gets no new vectors: {source}")]
+    Replacement {
+        /// Segment id in the old index.
+        segment: String,
+        /// The document within it.
+        doc: u32,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A query without a searcher.
     #[error(
         "a late-interaction query needs a searcher: it cannot be used where tantivy offers none, as in `delete_query`"

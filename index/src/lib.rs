@@ -65,6 +65,8 @@ mod merge;
 mod options;
 mod plugin;
 mod query;
+mod reencode;
+mod replacement;
 mod rounding;
 mod rows;
 mod segment;
@@ -88,6 +90,7 @@ pub use query::{
     Effort, Fallback, Knobs, LateInteractionQuery, LateInteractionRescorer, PageExplanation, PageHit, RescoredHit,
     SearchReport, SearchWork, TokenMatch,
 };
+pub use reencode::{Reencoded, StoredPage, reencode};
 pub use rows::ROW_FIELD;
 pub use segment::{EXTENSION, FORMAT_VERSION};
 pub use summary::{CodebookSummary, FieldSummary, SegmentSummary};

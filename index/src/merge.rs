@@ -58,7 +58,7 @@ impl<'a> FieldMerge<'a> {
     /// `order`: the live documents in their new order: new document, source, document in the source.
     pub fn new(
         late: &'a LateField,
-        sources: &'a [SegmentFile],
+        sources: &'a [Arc<SegmentFile>],
         order: &[(DocId, usize, DocId)],
         codebooks: &'a CurrentCodebooks,
     ) -> Self {

@@ -13,6 +13,7 @@ use tantivy::{DocId, PluginMergeContext, PluginWriter, PluginWriterContext, Segm
 use crate::codes::CurrentCodebooks;
 use crate::merge::FieldMerge;
 use crate::options::{LateField, late_fields};
+use crate::replacement::Replacement;
 use crate::rows::{docs_by_row, row_field};
 use crate::segment::{EXTENSION, EncodedPage, PageHead, SegmentFile, SegmentFileWriter};
 use crate::spool::PageSpool;
@@ -62,9 +63,12 @@ impl SegmentPlugin for LateInteractionPlugin {
     }
 
     fn merge(&self, context: PluginMergeContext) -> tantivy::Result<()> {
+        if let Some(replacement) = Replacement::take() {
+            return replacement.merge(&context).map_err(TantivyError::from);
+        }
         let fields = late_fields(context.schema).map_err(TantivyError::from)?;
-        let sources =
-            context.readers.iter().map(open_segment_file).collect::<Result<Vec<_>, _>>().map_err(TantivyError::from)?;
+        let open = |reader| open_segment_file(reader).map(Arc::new);
+        let sources = context.readers.iter().map(open).collect::<Result<Vec<_>, _>>().map_err(TantivyError::from)?;
         let segment = context.target_segment;
         let mut target = SegmentFileWriter::create(segment.open_write(component())?, &fields)?;
         let order = merged_order(&context)?;
@@ -79,7 +83,7 @@ impl SegmentPlugin for LateInteractionPlugin {
 }
 
 /// The live documents of a merge in their new order: new document, source, document in the source.
-fn merged_order(context: &PluginMergeContext) -> tantivy::Result<Vec<(DocId, usize, DocId)>> {
+pub(crate) fn merged_order(context: &PluginMergeContext) -> tantivy::Result<Vec<(DocId, usize, DocId)>> {
     let alive = context
         .readers
         .iter()

@@ -15,6 +15,7 @@ mod models;
 mod oracle;
 mod proven;
 mod ranged;
+mod reencode;
 mod rescore;
 mod shapes;
 mod shelf;
