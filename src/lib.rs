@@ -31,6 +31,7 @@
 
 #[cfg(feature = "train")]
 pub mod clicks;
+pub mod click_log;
 mod error;
 #[cfg(feature = "encode")]
 pub mod indexing;
@@ -51,5 +52,6 @@ pub use colqwen_index_field::{
     LateInteractionRescorer, MultiVector, Normalization, Origin, PageHit, PageLayout, PageVectors, QueryVectors,
     RescoredHit, UnitLength,
 };
+pub use click_log::ClickLog;
 pub use error::Error;
 pub use page_index::{PageIndex, PageIndexOptions};
