@@ -150,7 +150,7 @@ pub(super) fn rows(set: &str, comparison: &Comparison) -> Vec<GateRow> {
 pub(super) fn moved(
     compared: &[Compared],
     name: impl Fn(&str) -> String,
-    thumbnails: &mut Thumbnails<'_>,
+    thumbnails: &mut Thumbnails,
 ) -> [Vec<MovedQuery>; 2] {
     let mut changes: Vec<(f64, [f64; 2], &Compared)> = compared
         .iter()
@@ -170,7 +170,7 @@ pub(super) fn moved(
     [improved, harmed]
 }
 
-fn moved_pages(one: &Compared, thumbnails: &mut Thumbnails<'_>) -> Vec<MovedPage> {
+fn moved_pages(one: &Compared, thumbnails: &mut Thumbnails) -> Vec<MovedPage> {
     let rank = |ranking: &[PageId], page: &PageId| ranking.iter().position(|other| other == page).map(|at| at + 1);
     let wanted = |page: &PageId| one.gains.iter().any(|(other, gain)| other == page && *gain > 0.0);
     let shown = |ranking: &[PageId]| ranking.iter().take(SHOWN).cloned().collect::<Vec<_>>();

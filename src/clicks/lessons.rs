@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use colqwen_index_ingest::encoder::Encoder;
+use colqwen_index_train::Error as TrainError;
 use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, Verdict, Weighting};
 use colqwen_index_train::clicks::log::{self, Log, ReadOptions};
 use colqwen_index_train::clicks::query::{Lookup, Salt};
@@ -135,7 +136,7 @@ pub(super) fn with_negatives(
 ) -> Result<TrainingData, Error> {
     let path = negatives_folder(index.folder()).join(format!("{run:06}.parquet"));
     if path.exists() {
-        return Ok(data::read(&path)?);
+        return read_questions(&path);
     }
     let wanted = TrainingData { questions: questions.to_vec(), mined_from: None };
     let (mut mined, _) = mine(index, encoder, &wanted, MineOptions::default())?;
@@ -147,8 +148,13 @@ pub(super) fn with_negatives(
     }
     let folder = negatives_folder(index.folder());
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create it"))?;
-    data::write(&path, &mined)?;
+    data::write(&path, &mined).map_err(TrainError::from)?;
     Ok(mined)
+}
+
+/// Questions of a Parquet file in the trainer's schema.
+pub(super) fn read_questions(path: &Path) -> Result<TrainingData, Error> {
+    Ok(data::read(path).map_err(TrainError::from)?)
 }
 
 fn negatives_folder(index: &Path) -> PathBuf {
@@ -161,5 +167,5 @@ fn earlier_questions(index: &Path) -> Result<Vec<Question>, Error> {
     let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let last = files.filter(|path| path.extension().is_some_and(|extension| extension == "parquet")).max();
-    Ok(last.map(|path| data::read(&path)).transpose()?.map_or_else(Vec::new, |data| data.questions))
+    Ok(last.map(|path| read_questions(&path)).transpose()?.map_or_else(Vec::new, |data| data.questions))
 }

@@ -28,9 +28,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use colqwen_index_train::clicks::gate::{self, Decision, GateOptions};
+use colqwen_index_train::clicks::gate::{self, Decision, GateOptions, GateReport};
 use colqwen_index_train::clicks::log::Position;
-use colqwen_index_train::data;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::{Value, json};
 
@@ -40,6 +39,7 @@ use self::folder::{History, RunFolder};
 use self::lessons::Lessons;
 use self::pages::Pages;
 use self::thumbnail::Thumbnails;
+use crate::model::Model;
 use crate::{Error, PageIndex};
 
 /// What is trained.
@@ -215,35 +215,11 @@ pub fn train_from_clicks(
     let candidate =
         Candidate::train(&index, &serving, &data, &lessons.validation, (&night.run, options), &mut observe)?;
     stage(&mut observe, "comparing with the model that serves")?;
-    let encoder = &*candidate.model.encoder;
-    let old = Asked { index: &index, encoder: &*serving.encoder };
-    let new: Box<dyn Ranks> = match &candidate.next {
-        None => Box::new(Asked { index: &index, encoder }),
-        Some(next) => Box::new(Fresh { next, encoder }),
-    };
-    let by_clicks = compare::by_clicks(&lessons.gate, [&old, &*new], &pages)?;
-    let judged = options.judged.as_ref().map(|path| data::read(path)).transpose()?;
-    let by_judges = match &judged {
-        Some(judged) => {
-            let known: Vec<_> = judged.questions.iter().filter(|one| !one.positives.is_empty()).cloned().collect();
-            Some(compare::by_judges(&known, [&old, &*new], &pages)?)
-        }
-        None => None,
-    };
-    let gate = GateOptions { seed: options.seed, ..GateOptions::default() };
-    let outcome = gate::decide(&by_clicks, by_judges.as_deref(), history.trials(), &gate)?;
+    let judged = Judged { index: &index, serving: &serving, candidate: &candidate, pages: &pages, lessons: &lessons };
+    let (outcome, mut report) = judged.compare(history.trials(), options)?;
     night.metrics["gate"] = serde_json::to_value(&outcome).unwrap_or_default();
     night.metrics["validation"] = serde_json::to_value(&candidate.looks).unwrap_or_default();
-    let mut report =
-        Report { curves: std::fs::read_to_string(night.run.join("train/plot.svg")).ok(), ..Report::default() };
-    report.gate.extend(outcome.clicks.iter().flat_map(|clicks| compare::rows("clicks", clicks)));
-    report.gate.extend(outcome.fixed.iter().flat_map(|fixed| compare::rows("judged", fixed)));
-    let mut thumbnails = Thumbnails::of(&index);
-    let name = |name: &str| match lessons.texts.get(name) {
-        Some(text) if options.show_queries => text.clone(),
-        _ => name.to_owned(),
-    };
-    [report.improved, report.harmed] = compare::moved(&by_clicks, name, &mut thumbnails);
+    report.curves = std::fs::read_to_string(night.run.join("train/plot.svg")).ok();
     match outcome.decision {
         Decision::Refuse { reason } => {
             candidate.discard()?;
@@ -259,6 +235,48 @@ pub fn train_from_clicks(
             let published = candidate.publish(&mut index, &mut observe)?;
             night.finish(PUBLISHED, reason, Some(published), report)
         }
+    }
+}
+
+/// Both models before the gate.
+struct Judged<'a> {
+    index: &'a PageIndex,
+    serving: &'a Model,
+    candidate: &'a Candidate,
+    pages: &'a Pages,
+    lessons: &'a Lessons,
+}
+
+impl Judged<'_> {
+    /// Lets both answer the held-out questions; what the gate says, and the report's tables.
+    fn compare(&self, trial: u64, options: &ClickOptions) -> Result<(GateReport, Report), Error> {
+        let Self { index, candidate, pages, lessons, .. } = self;
+        let encoder = &*candidate.model.encoder;
+        let old = Asked { index, encoder: &*self.serving.encoder };
+        let new: Box<dyn Ranks> = match &candidate.next {
+            None => Box::new(Asked { index, encoder }),
+            Some(next) => Box::new(Fresh { next, encoder }),
+        };
+        let by_clicks = compare::by_clicks(&lessons.gate, [&old, &*new], pages)?;
+        let judged = options.judged.as_ref().map(|path| lessons::read_questions(path)).transpose()?;
+        let by_judges = match judged {
+            Some(judged) => {
+                let known: Vec<_> = judged.questions.into_iter().filter(|one| !one.positives.is_empty()).collect();
+                Some(compare::by_judges(&known, [&old, &*new], pages)?)
+            }
+            None => None,
+        };
+        let gate = GateOptions { seed: options.seed, ..GateOptions::default() };
+        let outcome = gate::decide(&by_clicks, by_judges.as_deref(), trial, &gate)?;
+        let mut report = Report::default();
+        report.gate.extend(outcome.clicks.iter().flat_map(|clicks| compare::rows("clicks", clicks)));
+        report.gate.extend(outcome.fixed.iter().flat_map(|fixed| compare::rows("judged", fixed)));
+        let name = |name: &str| match lessons.texts.get(name) {
+            Some(text) if options.show_queries => text.clone(),
+            _ => name.to_owned(),
+        };
+        [report.improved, report.harmed] = compare::moved(&by_clicks, name, &mut Thumbnails::of(index)?);
+        Ok((outcome, report))
     }
 }
 

@@ -10,21 +10,27 @@ use colqwen_index_ingest::page::{Document, PixelBudget};
 use colqwen_index_train::data::PageId;
 use image::ImageFormat;
 
-use crate::PageIndex;
+use crate::{Error, PageIndex};
 
 /// Pixels of the picture, about 180 x 230.
 const PIXELS: u32 = 41_000;
 
 /// Renders pages of an index from the files that it names; what cannot be rendered has no picture.
-pub struct Thumbnails<'i> {
-    index: &'i PageIndex,
+pub struct Thumbnails {
+    sources: HashMap<PageId, PathBuf>,
     made: HashMap<PageId, Option<String>>,
 }
 
-impl<'i> Thumbnails<'i> {
+impl Thumbnails {
     /// Pictures of the pages of `index`.
-    pub fn of(index: &'i PageIndex) -> Self {
-        Self { index, made: HashMap::new() }
+    pub fn of(index: &PageIndex) -> Result<Self, Error> {
+        let searcher = index.searcher();
+        let mut sources = HashMap::new();
+        for page in index.texts(&searcher) {
+            let page = page?;
+            sources.extend(page.source.map(|source| (PageId::new(page.doc_id, page.page), source)));
+        }
+        Ok(Self { sources, made: HashMap::new() })
     }
 
     /// A page as a `data:` address.
@@ -38,9 +44,9 @@ impl<'i> Thumbnails<'i> {
     }
 
     fn render(&self, page: &PageId) -> Option<String> {
-        let source: PathBuf = self.index.source_of(&page.doc_id, page.page).ok()??;
+        let source = self.sources.get(page)?;
         let budget = PixelBudget { factor: 2, min_pixels: PIXELS / 2, max_pixels: PIXELS };
-        let image = Document::open(&source).ok()?.page(page.page, &budget).ok()?.image;
+        let image = Document::open(source).ok()?.page(page.page, &budget).ok()?.image;
         let mut png = Cursor::new(Vec::new());
         image::imageops::grayscale(&image).write_to(&mut png, ImageFormat::Png).ok()?;
         Some(format!("data:image/png;base64,{}", STANDARD.encode(png.into_inner())))

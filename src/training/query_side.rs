@@ -66,7 +66,7 @@ pub fn train_query_side(
     let validation = Validation::new(&source, &network, validation)?;
     let mut failed = None;
     let mut early_end = false;
-    let mut look = |epoch: u64, early: &mut EarlyStop<'_>| -> Result<ControlFlow<()>, Error> {
+    let look = |epoch: u64, early: &mut EarlyStop<'_>| -> Result<ControlFlow<()>, Error> {
         if validation.questions.is_empty() || early.knows(epoch) {
             return Ok(ControlFlow::Continue(()));
         }
