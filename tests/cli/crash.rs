@@ -11,7 +11,7 @@ use colqwen_index::ingest::embeddings::PageReader;
 use super::files::{Numbers, tiff};
 use super::support::{
     Ran, Report, SAMPLE_FILES, SAMPLE_PAGES, assert_same, cli, copied_samples, copy_samples, inspect, page_keys, pages,
-    parts, samples, signal, start_index, wait_until, writes_part,
+    parts, samples, signal, start_index, tiny, wait_until, writes_part,
 };
 
 const KILLS: u64 = 10;
@@ -134,19 +134,24 @@ fn a_killed_replacement_shows_all_old_pages_or_all_new_ones() {
     }
 }
 
+/// Indexes with the model that takes no time and without loss: codes of fewer bits depend on what else is in a segment.
+fn index(docs: PathBuf, index: PathBuf) -> Ran {
+    cli!("index", docs, "--index", index, "--model", tiny(), "--bits", "16")
+}
+
 #[test]
 fn parts_that_are_not_in_the_index_are_imported() {
     let temporary = copied_samples();
     let path = |name: &str| temporary.path().join(name);
-    cli!("index", path("docs"), "--index", path("one")).done();
+    index(path("docs"), path("one")).done();
     std::fs::create_dir_all(path("two/embeddings")).unwrap();
     std::fs::copy(&parts(&path("one"))[0], path("two/embeddings/00000001.parquet")).unwrap();
     std::fs::write(path("two/embeddings/.00000002.parquet.tmp-1-0"), "half a part").unwrap();
-    let run = cli!("index", path("docs"), "--index", path("two")).done();
+    let run = index(path("docs"), path("two")).done();
     assert_eq!(run.report(), Report { resumed: SAMPLE_PAGES, unchanged: SAMPLE_FILES, ..Report::default() });
     assert_same(&path("two"), &path("one"));
     assert_eq!(super::support::file_names(&path("two/embeddings")), ["00000001.parquet"]);
-    let again = cli!("index", path("docs"), "--index", path("two")).done().report();
+    let again = index(path("docs"), path("two")).done().report();
     assert_eq!(again, Report { unchanged: SAMPLE_FILES, ..Report::default() });
 }
 
@@ -155,9 +160,9 @@ fn of_two_contents_in_the_parts_the_later_one_counts() {
     let temporary = copied_samples();
     let path = |name: &str| temporary.path().join(name);
     let changed = path("docs/pantry-recipes.pdf");
-    cli!("index", path("docs"), "--index", path("one")).done();
+    index(path("docs"), path("one")).done();
     std::fs::copy(samples().join("glow-worm-note.pdf"), &changed).unwrap();
-    cli!("index", path("docs"), "--index", path("one")).done();
+    index(path("docs"), path("one")).done();
     assert_eq!(parts(&path("one")).len(), 2);
     std::fs::create_dir_all(path("two/embeddings")).unwrap();
     for (number, part) in (1..).zip(parts(&path("one"))) {
@@ -166,7 +171,7 @@ fn of_two_contents_in_the_parts_the_later_one_counts() {
     // Another folder is indexed, so that only the parts say what the changed file holds.
     std::fs::create_dir(path("other")).unwrap();
     std::fs::copy(samples().join("glow-worm-note.pdf"), path("other/glow-worm-note.pdf")).unwrap();
-    let report = cli!("index", path("other"), "--index", path("two")).done().report();
+    let report = index(path("other"), path("two")).done().report();
     assert_eq!((report.encoded, report.unchanged), (0, 1));
     assert_same(&path("two"), &path("one"));
 }

@@ -165,7 +165,7 @@ fn the_projection_of_a_model_that_looks_at_tiles_learns_and_nothing_else_of_it()
     let steps = steps(&out);
     let loss = |step: &Value| step["loss"].as_f64().unwrap();
     assert!(loss(&steps[7]) < 0.8 * loss(&steps[0]), "{} {}", steps[0], steps[7]);
-    assert!(ndcg(&data, &out.join("model")) > 0.9);
+    assert!(ndcg(&data, &out.join("model")) >= ndcg(&data, Path::new("builtin")));
 }
 
 #[test]
