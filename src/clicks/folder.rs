@@ -47,7 +47,7 @@ pub struct RunRecord {
 pub struct RunFolder {
     path: PathBuf,
     number: u32,
-    resumed: bool,
+
 }
 
 /// All complete runs of an index, by number.
@@ -104,11 +104,11 @@ impl RunFolder {
         if history.last > 0 && !last.join(RECORD).exists() {
             let same = fs::read(last.join(PLAN)).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
             if same.as_ref() == Some(plan) {
-                return Ok(Self { path: last, number: history.last, resumed: true });
+                return Ok(Self { path: last, number: history.last });
             }
         }
         let number = history.last + 1;
-        let run = Self { path: at(number), number, resumed: false };
+        let run = Self { path: at(number), number };
         fs::create_dir_all(&run.path).map_err(Error::io(&run.path, "create it"))?;
         write_json(&run.path.join(PLAN), plan)?;
         Ok(run)
@@ -117,11 +117,6 @@ impl RunFolder {
     /// Its number, from 1.
     pub fn number(&self) -> u32 {
         self.number
-    }
-
-    /// Whether an earlier command began it.
-    pub fn resumed(&self) -> bool {
-        self.resumed
     }
 
     /// A file or folder within it.
@@ -215,13 +210,12 @@ mod tests {
         let begin = |plan: &Value| RunFolder::begin(index.path(), &History::read(index.path()).unwrap(), plan).unwrap();
         let (one, other) = (json!({"seed": 1}), json!({"seed": 2}));
         let first = begin(&one);
-        assert_eq!((first.number(), first.resumed()), (1, false));
-        assert_eq!((begin(&one).number(), begin(&one).resumed()), (1, true));
+        assert_eq!((first.number(), begin(&one).number()), (1, 1));
         let second = begin(&other);
-        assert_eq!((second.number(), second.resumed()), (2, false));
+        assert_eq!(second.number(), 2);
         second.finish(&record(2, "published")).unwrap();
         let third = begin(&other);
-        assert_eq!((third.number(), third.resumed()), (3, false));
+        assert_eq!(third.number(), 3);
         third.finish(&record(3, "refused")).unwrap();
         let history = History::read(index.path()).unwrap();
         assert_eq!((history.trials(), history.published().map(|run| run.number)), (2, Some(2)));
