@@ -31,7 +31,7 @@ use crate::Error;
 pub use colqwen_index_field::Effort;
 pub use fields::PageFields;
 pub use import::ImportReport;
-pub use inspect::{Inspection, StoredPage};
+pub use inspect::{Inspection, PageSource, StoredPage};
 pub use pointer::RecordedModel;
 pub use search::{Answer, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
 pub use writer::PageIndexWriter;

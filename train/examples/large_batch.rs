@@ -51,8 +51,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let targets = Targets::diagonal(batch)?;
     let cache = GradCache { maxsim: MaxSim::default(), loss: Loss::new(Kind::InfoNce), mini_batch };
     let started = Instant::now();
-    let learnt =
-        cache.learn(&model, Batch { queries: &queries, pages: &pages, constant_pages: None, teacher: None, targets: &targets }, 0)?;
+    let learnt = cache.learn(
+        &model,
+        Batch { queries: &queries, pages: &pages, constant_pages: None, teacher: None, targets: &targets },
+        0,
+    )?;
     println!(
         "batch {batch}, mini-batch {mini_batch}, {page_tokens} tokens per page: {:.2} s, loss {:.4}, gradient norm {:.6}",
         started.elapsed().as_secs_f64(),
