@@ -1,15 +1,18 @@
 //! `colqwen-index eval`
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use colqwen_index::PageIndex;
 use colqwen_index::model::Model;
 use colqwen_index::train::data::{self, PageId, Question};
 use colqwen_index::train::metrics::{Mean, Metrics};
-use colqwen_index::training::{Preparation, judge, rank_index, rank_pages};
+use colqwen_index::training::{LostPages, OnError, Preparation, judge, rank_index, rank_pages};
 use comfy_table::Table;
 
+use super::index::OnErrorName;
+use super::interrupt::Interrupt;
 use super::{model, progress};
 
 /// Measure how well a model ranks pages for queries whose pages are known.
@@ -34,10 +37,14 @@ pub struct Arguments {
     /// The model: a folder, a hub id, or `builtin` [default: the one the index records].
     #[arg(long, value_name = "M", required_unless_present = "index")]
     model: Option<String>,
+    /// What to do with pages that cannot be found, rendered or read: with `skip` they are left out, and so are queries that have
+    /// no other positive page.
+    #[arg(long, value_enum, default_value_t = OnErrorName::Fail)]
+    on_error: OnErrorName,
     /// What resampling depends on.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Print one JSON object.
+    /// Print one JSON object, with `pages_lost` and `queries_left_out` beside the metrics.
     #[arg(long)]
     json: bool,
     /// Where the model computes: cpu or cuda:N; with --index always the cpu.
@@ -47,7 +54,9 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     let data = data::read(&arguments.data)?;
-    let questions: Vec<&Question> = data.questions.iter().filter(|question| !question.positives.is_empty()).collect();
+    let rows: Vec<usize> = (0..data.questions.len()).filter(|row| !data.questions[*row].positives.is_empty()).collect();
+    let questions: Vec<&Question> = rows.iter().map(|row| &data.questions[*row]).collect();
+    let mut lost = LostPages::new(OnError::from(arguments.on_error));
     if questions.len() < data.questions.len() {
         let left_out = data.questions.len() - questions.len();
         progress::remark(
@@ -58,27 +67,39 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     let rankings: Vec<Vec<PageId>> = match (&arguments.index, &arguments.model) {
         (Some(folder), given) => {
             let index = PageIndex::open(folder)?;
-            rank_index(&index, &*model::for_search(&index, given.as_deref())?, &questions)?
+            rank_index(&index, &*model::for_search(&index, given.as_deref())?, &questions, &mut lost)?
         }
         (None, Some(name)) => {
             let model = Model::load(name, &arguments.device)?;
             let bar = progress::pages(0, quiet);
-            let rankings = rank_pages(&*model.encoder, &questions, &arguments.pages, |event| match event {
-                Preparation::Planned { pages } => bar.set_length(pages as u64),
-                Preparation::Page { doc_id } => {
-                    bar.set_message(doc_id.to_owned());
-                    bar.inc(1);
+            let interrupt = Interrupt::listen()?;
+            let rankings = rank_pages(&*model.encoder, &questions, &arguments.pages, &mut lost, |event| {
+                match event {
+                    Preparation::Planned { pages } => bar.set_length(pages as u64),
+                    Preparation::Page { doc_id } => {
+                        bar.set_message(doc_id.to_owned());
+                        bar.inc(1);
+                    }
+                    Preparation::Steps { .. } => {}
                 }
+                if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
             bar.finish_and_clear();
             rankings?
         }
         (None, None) => return Err(super::wrong_usage("give --model, or --index of an index that records one")),
     };
+    let left = lost.removed_from(&data);
+    let left_out = data.usable() - left.usable();
+    super::train::report_lost(&lost, left_out, quiet);
+    let questions: Vec<&Question> = rows.iter().map(|row| &left.questions[*row]).collect();
     let metrics = judge(&questions, &rankings, arguments.seed)?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
-        writeln!(out, "{}", serde_json::to_string(&metrics)?)?;
+        let mut object = serde_json::to_value(&metrics)?;
+        object["pages_lost"] = lost.pages().len().into();
+        object["queries_left_out"] = left_out.into();
+        writeln!(out, "{object}")?;
     } else {
         writeln!(out, "{}", table(&metrics))?;
     }

@@ -59,11 +59,20 @@ pub struct Arguments {
 
 /// What to do with a file or page that cannot be read.
 #[derive(Clone, Copy, ValueEnum)]
-enum OnErrorName {
+pub enum OnErrorName {
     /// Report it by name and go on.
     Skip,
     /// End the run.
     Fail,
+}
+
+impl From<OnErrorName> for OnError {
+    fn from(name: OnErrorName) -> Self {
+        match name {
+            OnErrorName::Skip => Self::Skip,
+            OnErrorName::Fail => Self::Fail,
+        }
+    }
 }
 
 pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
@@ -90,10 +99,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     };
     let interrupt = Interrupt::listen()?;
     let options = IndexingOptions {
-        on_error: match arguments.on_error {
-            OnErrorName::Skip => OnError::Skip,
-            OnErrorName::Fail => OnError::Fail,
-        },
+        on_error: arguments.on_error.into(),
         prune: arguments.prune,
         pool_factor: arguments.pool_factor,
         embeddings: match (arguments.embeddings, arguments.no_embeddings) {

@@ -1,5 +1,6 @@
 //! `colqwen-index train`
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -11,8 +12,13 @@ use colqwen_index::train::network::{Lora, Trained};
 use colqwen_index::train::optimiser::Decay;
 use colqwen_index::train::trainer::Ending;
 use colqwen_index::train::watch::{StepRecord, Verdict};
-use colqwen_index::training::{Preparation, ProjectionOptions, TrainOptions, train_network, train_projection};
+use colqwen_index::training::{
+    Learning, LostPages, Pages, Preparation, ProjectionOptions, TrainOptions, train_network, train_projection,
+};
+use colqwen_index::{Error, PageIndex};
+use indicatif::ProgressBar;
 
+use super::index::OnErrorName;
 use super::interrupt::Interrupt;
 use super::{progress, wrong_usage};
 
@@ -33,13 +39,22 @@ use super::{progress, wrong_usage};
 ///
 /// Example: colqwen-index train --data questions.parquet --pages ~/papers --model vidore/colqwen2-v1.0 --out trained
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("where").required(true)))]
 pub struct Arguments {
     /// The training data.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// The files and folders that hold the pages.
-    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    #[arg(long, value_name = "PATH", num_args = 1.., group = "where")]
     pages: Vec<PathBuf>,
+    /// An index of the pages: each is rendered again from the file it came from, which must be unchanged. With --side query
+    /// the stored vectors are taken instead, and no file is needed.
+    #[arg(long, value_name = "DIR", group = "where")]
+    index: Option<PathBuf>,
+    /// What to do with pages that cannot be found or rendered: with `skip` they are left out, and so are queries that have no
+    /// other positive page.
+    #[arg(long, value_enum, default_value_t = OnErrorName::Fail)]
+    on_error: OnErrorName,
     /// The model to begin with: a folder, a hub id, or `builtin`.
     #[arg(long, value_name = "M")]
     model: String,
@@ -55,6 +70,19 @@ pub struct Arguments {
     /// Let the vision tower learn, too (with --train lora or full).
     #[arg(long)]
     vision: bool,
+    /// Whose vectors learn: those of queries and pages, or those of queries alone, for pages that are indexed already. The model
+    /// that comes out then searches the indexes of the model it began with.
+    #[arg(long, value_enum, default_value_t = SideName::Both)]
+    side: SideName,
+    /// Keep to the rankings of the model to begin with: adds W times the divergence from them, over the pages of each batch, to
+    /// the loss (with updates or all weights, the vectors of the beginning are computed once and kept in memory, 200 KB for
+    /// a page of 768 tokens).
+    #[arg(long, value_name = "W", default_value_t = 0.0)]
+    distil: f64,
+    /// Stored pages of the index that join each batch as negatives, drawn anew at every step (with --index). Meant for
+    /// --side query: pages that learn move away from stored vectors.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "index")]
+    constant_negatives: usize,
     /// What is asked of the scores.
     #[arg(long, value_enum, default_value_t = LossName::InfoNce)]
     loss: LossName,
@@ -97,6 +125,9 @@ pub struct Arguments {
     /// Go on with the run in OUT.
     #[arg(long)]
     resume: bool,
+    /// Print one JSON object instead of the folder of the model: `model`, `steps`, `pages_lost` and `queries_left_out`.
+    #[arg(long)]
+    json: bool,
     /// Where the model computes hidden states: cpu or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
@@ -111,6 +142,15 @@ enum TrainedName {
     Lora,
     /// All weights.
     Full,
+}
+
+/// Whose vectors learn.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SideName {
+    /// Those of queries and pages.
+    Both,
+    /// Those of queries.
+    Query,
 }
 
 /// `r=32,alpha=32,dropout=0.1`, each part optional.
@@ -189,8 +229,14 @@ impl Arguments {
             seed: self.seed,
             memory: self.memory,
             save_every: 50,
-            anchor: 0.0,
             resume: self.resume,
+            on_error: self.on_error.into(),
+            learning: match self.side {
+                SideName::Both => Learning::Both,
+                SideName::Query => Learning::Queries,
+            },
+            distil: self.distil,
+            constant_negatives: self.constant_negatives,
         }
     }
 }
@@ -217,38 +263,64 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     if arguments.train != TrainedName::Projection && (arguments.new_projection || arguments.dropout > 0.0) {
         return Err(wrong_usage("--new-projection and --dropout go with --train projection"));
     }
+    if !(arguments.distil.is_finite() && arguments.distil >= 0.0) {
+        return Err(wrong_usage("--distil takes a number from 0"));
+    }
+    let index = arguments.index.as_ref().map(PageIndex::open).transpose()?;
     let model = load_colqwen2(&arguments.model, &arguments.device)?;
     let interrupt = Interrupt::listen()?;
-    let bar = progress::pages(0, quiet);
-    let prepare = |event: Preparation<'_>| match event {
-        Preparation::Planned { pages } => bar.set_length(pages as u64),
-        Preparation::Page { doc_id } => {
-            bar.set_message(doc_id.to_owned());
-            bar.inc(1);
+    let bar = RefCell::new(progress::pages(0, quiet));
+    let flow = || if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let prepare = |event: Preparation<'_>| {
+        let mut bar = bar.borrow_mut();
+        match event {
+            Preparation::Planned { pages } => bar.set_length(pages as u64),
+            Preparation::Page { doc_id } => {
+                bar.set_message(doc_id.to_owned());
+                bar.inc(1);
+            }
+            Preparation::Steps { total } => {
+                bar.finish_and_clear();
+                *bar = progress::steps(total, quiet);
+            }
         }
+        flow()
     };
     let mut reporter = Reporter::new(quiet);
     let observe = |step: &StepRecord, verdict: Option<&Verdict>| {
-        bar.finish_and_clear();
-        reporter.step(step, verdict);
-        if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let bar = bar.borrow();
+        bar.set_position(step.step + 1);
+        reporter.step(&bar, step, verdict);
+        flow()
     };
-    let (data, pages, out, options) = (&data, &arguments.pages, &arguments.out, &arguments.options());
+    let pages = match &index {
+        Some(index) => Pages::Index(index),
+        None => Pages::Files(&arguments.pages),
+    };
+    let (data, out, options) = (&data, &arguments.out, &arguments.options());
     let outcome = match arguments.train {
         TrainedName::Projection => {
             let projection = ProjectionOptions { dropout: arguments.dropout, new_projection: arguments.new_projection };
-            train_projection(&model, data, pages, out, options, projection, prepare, observe)?
+            train_projection(&model, data, pages, out, options, projection, prepare, observe)
         }
         TrainedName::Lora => {
             let lora = arguments.lora.unwrap_or_default();
             let trained = Trained::Lora(if arguments.vision { lora.with_vision() } else { lora });
-            train_network(&model, &arguments.model, data, pages, out, options, trained, observe)?
+            train_network(&model, &arguments.model, data, pages, out, options, trained, prepare, observe)
         }
         TrainedName::Full => {
             let trained = Trained::Full { vision: arguments.vision };
-            train_network(&model, &arguments.model, data, pages, out, options, trained, observe)?
+            train_network(&model, &arguments.model, data, pages, out, options, trained, prepare, observe)
         }
     };
+    bar.borrow().finish_and_clear();
+    let outcome = match outcome {
+        Err(Error::Interrupted) => anyhow::bail!(
+            "interrupted before the first step; hidden states computed so far are kept, run the same command again"
+        ),
+        outcome => outcome?,
+    };
+    report_lost(&outcome.lost, outcome.left_out, quiet);
     if arguments.train == TrainedName::Projection {
         let caches = outcome.caches;
         progress::remark(
@@ -263,11 +335,32 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
             ),
         );
     }
-    match (outcome.ending, outcome.model) {
-        (Ending::Complete, Some(folder)) => println!("{}", folder.display()),
-        _ => anyhow::bail!("interrupted; the state is saved, run the same command with --resume to go on"),
+    let (Ending::Complete, Some(folder)) = (outcome.ending, outcome.model) else {
+        anyhow::bail!("interrupted; the state is saved, run the same command with --resume to go on");
+    };
+    if arguments.json {
+        let object = serde_json::json!({
+            "model": folder.display().to_string(),
+            "steps": outcome.steps.len(),
+            "pages_lost": outcome.lost.pages().len(),
+            "queries_left_out": outcome.left_out,
+        });
+        println!("{object}");
+    } else {
+        println!("{}", folder.display());
     }
     Ok(())
+}
+
+/// Names pages that were lost, and how many queries go with them.
+pub(super) fn report_lost(lost: &LostPages, left_out: usize, quiet: bool) {
+    for (page, problem) in lost.pages() {
+        progress::remark(quiet, &format!("left out: {page}: {problem}"));
+    }
+    if !lost.pages().is_empty() {
+        let text = format!("{} pages lost, {left_out} queries left out with them", lost.pages().len());
+        progress::remark(quiet, &text);
+    }
 }
 
 /// Prints steps, not too many of them, and each verdict once.
@@ -281,7 +374,7 @@ impl Reporter {
         Self { quiet, said: None }
     }
 
-    pub(super) fn step(&mut self, step: &StepRecord, verdict: Option<&Verdict>) {
+    pub(super) fn step(&mut self, bar: &ProgressBar, step: &StepRecord, verdict: Option<&Verdict>) {
         if step.step < 10 || step.step.is_multiple_of(10) {
             let line = format!(
                 "step {:>5}  loss {:.4} (without learning {:.4})  margin {:+.4}  accuracy {:.3}  variance {:.4}  gradient {:.3}",
@@ -293,12 +386,12 @@ impl Reporter {
                 step.page_variance,
                 step.gradient_norm
             );
-            progress::remark(self.quiet, &line);
+            bar.suspend(|| progress::remark(self.quiet, &line));
         }
         let now = verdict.map(std::mem::discriminant);
         if let (Some(verdict), true) = (verdict, now != self.said) {
             // Also for those who asked for quiet: a run that learns nothing is no success.
-            eprintln!("warning: {verdict}");
+            bar.suspend(|| eprintln!("warning: {verdict}"));
         }
         self.said = now;
     }

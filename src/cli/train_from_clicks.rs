@@ -130,7 +130,7 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     let outcome = train_from_clicks(&arguments.index, &arguments.options(), |event| {
         match event {
             Event::Stage(name) => progress::remark(quiet, name),
-            Event::Step(step, verdict) => reporter.step(step, verdict),
+            Event::Step(step, verdict) => reporter.step(&bar, step, verdict),
             Event::Pages(done, total) => {
                 bar.set_length(total);
                 bar.set_position(done);

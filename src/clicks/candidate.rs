@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions};
 use colqwen_index_ingest::two_parts::TwoParts;
-use colqwen_index_train::data::{PageId, Question, TrainingData};
+use colqwen_index_train::data::{Question, TrainingData};
 use colqwen_index_train::early_stop::Look;
 use colqwen_index_train::loss::{Kind, Loss};
 use colqwen_index_train::network::{Lora, Trained};
@@ -19,7 +19,8 @@ use super::{ClickOptions, Event, Mode};
 use crate::model::{Model, load_colqwen2};
 use crate::page_index::{BuildOptions, KeepGenerations, NextGeneration, SourcePages};
 use crate::training::{
-    Preparation, ProjectionOptions, TrainOptions, TrainOutcome, train_network, train_projection, train_query_side,
+    Learning, OnError, Pages, Preparation, ProjectionOptions, TrainOptions, TrainOutcome, train_network,
+    train_projection, train_query_side,
 };
 use crate::{Error, PageIndex};
 
@@ -29,6 +30,8 @@ const MODELS: &str = "models";
 const SAVE_EVERY: u64 = 20;
 /// What staying near the ranking of the model that serves counts beside the loss.
 const ANCHOR: f64 = 0.1;
+/// Further stored pages that each batch meets where queries alone learn.
+const STORED_NEGATIVES: usize = 32;
 /// Skipped or mined pages that each query meets per batch.
 const NEGATIVES: usize = 2;
 
@@ -158,8 +161,19 @@ fn train(
 ) -> Result<PathBuf, Error> {
     let (_, query) = halves(&serving.name)?;
     let settings = settings(options, data, out);
-    let paths = || sources(index, data);
     let observe = std::cell::RefCell::new(observe);
+    let (mut done, mut planned) = (0, 0);
+    let progress = |event: Preparation<'_>| match event {
+        Preparation::Planned { pages } => {
+            planned = pages as u64;
+            ControlFlow::Continue(())
+        }
+        Preparation::Page { .. } => {
+            done += 1;
+            (observe.borrow_mut())(Event::Pages(done, planned))
+        }
+        Preparation::Steps { .. } => ControlFlow::Continue(()),
+    };
     let step = |step: &StepRecord, verdict: Option<&Verdict>| (observe.borrow_mut())(Event::Step(step, verdict));
     let TrainOutcome { ending, model, .. } = match options.mode {
         Mode::QuerySide => {
@@ -167,25 +181,16 @@ fn train(
             train_query_side(&query, data, index, out, &settings, lora, validation, step)?
         }
         Mode::Projection => {
-            let mut done = 0;
-            let mut planned = 0;
-            let progress = |event: Preparation<'_>| {
-                match event {
-                    Preparation::Planned { pages } => planned = pages as u64,
-                    Preparation::Page { .. } => done += 1,
-                }
-                // The states that are computed are kept by the cache; a stop is seen at the next step.
-                let _ = (observe.borrow_mut())(Event::Pages(done, planned));
-            };
-            train_projection(&query, data, &paths()?, out, &settings, ProjectionOptions::default(), progress, step)?
+            let projection = ProjectionOptions::default();
+            train_projection(&query, data, Pages::Index(index), out, &settings, projection, progress, step)?
         }
         Mode::Lora => {
             let trained = Trained::Lora(Lora::default());
-            train_network(&query, &serving.name, data, &paths()?, out, &settings, trained, step)?
+            train_network(&query, &serving.name, data, Pages::Index(index), out, &settings, trained, progress, step)?
         }
         Mode::Full => {
             let trained = Trained::Full { vision: false };
-            train_network(&query, &serving.name, data, &paths()?, out, &settings, trained, step)?
+            train_network(&query, &serving.name, data, Pages::Index(index), out, &settings, trained, progress, step)?
         }
     };
     match (ending, model) {
@@ -211,24 +216,10 @@ fn settings(options: &ClickOptions, data: &TrainingData, out: &Path) -> TrainOpt
         seed: options.seed,
         memory: options.memory,
         save_every: SAVE_EVERY,
-        anchor: ANCHOR,
+        on_error: OnError::Fail,
+        learning: if options.mode == Mode::QuerySide { Learning::Queries } else { Learning::Both },
+        distil: ANCHOR,
+        constant_negatives: if options.mode == Mode::QuerySide { STORED_NEGATIVES } else { 0 },
         resume: out.join(STATE).exists(),
     }
-}
-
-/// The files that the pages of the data were made of.
-fn sources(index: &PageIndex, data: &TrainingData) -> Result<Vec<PathBuf>, Error> {
-    let searcher = index.searcher();
-    let wanted: std::collections::HashSet<&PageId> = data.pages().into_iter().collect();
-    let mut files = std::collections::BTreeSet::new();
-    for page in index.texts(&searcher) {
-        let page = page?;
-        let id = PageId::new(page.doc_id, page.page);
-        if wanted.contains(&id) {
-            let missing =
-                || Error::PageMissing { page: id.clone(), problem: "the index does not say its file".to_owned() };
-            files.insert(page.source.ok_or_else(missing)?);
-        }
-    }
-    Ok(files.into_iter().collect())
 }

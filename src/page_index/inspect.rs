@@ -6,14 +6,17 @@ use colqwen_index_field::SegmentSummary;
 use colqwen_index_ingest::pooling::PoolFactor;
 use tantivy::collector::DocSetCollector;
 
-use tantivy::TantivyDocument;
 use tantivy::schema::Value;
+use tantivy::{DocAddress, Searcher, TantivyDocument};
 
 use super::{PageIndex, RecordedModel};
 use crate::Error;
 
 /// The number of a stored page, and the hash of the content that it was made from.
 pub type StoredPage = (u32, Option<Vec<u8>>);
+
+/// The file that a stored page came from, and the hash of the content that it was made from.
+pub type PageSource = (Option<String>, Option<Vec<u8>>);
 
 /// What a page index holds.
 #[derive(Clone, Debug)]
@@ -104,6 +107,48 @@ impl PageIndex {
             }
         }
         Ok(ids)
+    }
+
+    /// The live pages of a document by number: the file each came from, and its content hash.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn sources_of(&self, doc_id: &str) -> Result<BTreeMap<u32, PageSource>, Error> {
+        let searcher = self.searcher();
+        let query = tantivy::query::TermQuery::new(
+            self.fields.document_term(doc_id),
+            tantivy::schema::IndexRecordOption::Basic,
+        );
+        let mut pages = BTreeMap::new();
+        for address in searcher.search(&query, &DocSetCollector)? {
+            let document: TantivyDocument = searcher.doc(address)?;
+            let number = document.get_first(self.fields.page).and_then(|value| value.as_u64());
+            let Some(number) = number.and_then(|number| u32::try_from(number).ok()) else { continue };
+            let source = document.get_first(self.fields.source).and_then(|value| value.as_str().map(str::to_owned));
+            let hash = document.get_first(self.fields.content_hash);
+            pages.insert(number, (source, hash.and_then(|value| value.as_bytes().map(<[u8]>::to_vec))));
+        }
+        Ok(pages)
+    }
+
+    /// Where each live page of a snapshot stands, by document and number.
+    ///
+    /// # Errors
+    /// The index is damaged.
+    pub fn places(&self, searcher: &Searcher) -> Result<BTreeMap<(String, u32), DocAddress>, Error> {
+        let mut places = BTreeMap::new();
+        for (segment, reader) in (0..).zip(searcher.segment_readers()) {
+            let fast = reader.fast_fields();
+            let (ids, pages) = (fast.str(super::fields::DOC_ID)?, fast.u64(super::fields::PAGE)?);
+            let Some(ids) = ids else { continue };
+            for doc in reader.doc_ids_alive() {
+                let (Some(ordinal), Some(page)) = (ids.term_ords(doc).next(), pages.first(doc)) else { continue };
+                let mut id = String::new();
+                ids.ord_to_str(ordinal, &mut id).map_err(tantivy::TantivyError::from)?;
+                places.insert((id, page as u32), DocAddress::new(segment, doc));
+            }
+        }
+        Ok(places)
     }
 
     /// The live pages of a document: page number and content hash.

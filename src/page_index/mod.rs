@@ -40,7 +40,7 @@ pub use colqwen_index_field::Effort;
 pub use fields::PageFields;
 pub use generations::{GenerationInfo, KeepGenerations, Published, RolledBack};
 pub use import::ImportReport;
-pub use inspect::{Inspection, StoredPage};
+pub use inspect::{Inspection, PageSource, StoredPage};
 pub use next_generation::{BuildOptions, EncodePages, LostPages, NextGeneration, PageToEncode};
 pub use pointer::RecordedModel;
 pub use search::{Answer, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};

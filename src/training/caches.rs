@@ -1,15 +1,17 @@
 //! Hidden states of all queries and pages of a training, computed where no earlier run left them.
 
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::Path;
 
-use colqwen_index_ingest::colqwen2::ColQwen2;
-use colqwen_index_ingest::encoder::Encoder;
+use colqwen_index_ingest::colqwen2::{ColQwen2, HiddenStates};
+use colqwen_index_ingest::encoder::{Encoder, EncoderError};
 use colqwen_index_ingest::page::Document;
 use colqwen_index_train::Error as TrainError;
 use colqwen_index_train::data::{PageId, TrainingData};
 use colqwen_index_train::hidden::{HiddenCache, HiddenSource, HiddenWriter, Key, Kind};
 
-use super::{Preparation, open_documents};
+use super::pages::{Wanted, open_documents};
+use super::{LostPages, Pages, Preparation};
 use crate::Error;
 
 /// Queries that go through the model together.
@@ -29,25 +31,32 @@ pub struct CacheReport {
 }
 
 /// The hidden states of everything that `data` names, from `folder/pages.parquet` and `folder/queries.parquet`. Pages come
-/// from the files under `paths`, by the ids that indexing gives them; what is missing in the caches, was made by another
-/// backbone or from another content of the file is computed. `memory` bytes of each cache are held.
+/// from their files; what is missing in the caches, was made by another backbone or from another content of the file is
+/// computed. Without `pages` the source has queries alone. `memory` bytes of each cache are held. Pages that cannot be found,
+/// rendered or encoded go to `lost`, and are then missing in the source.
 ///
 /// # Errors
-/// A page is not found, a file cannot be read, the model refuses a page, or the disk is full.
+/// The first lost page, if none may be lost; the disk is full; or `progress` breaks the work off, which keeps what was computed.
 pub fn hidden_source(
     folder: &Path,
     model: &ColQwen2,
     data: &TrainingData,
-    paths: &[PathBuf],
+    pages: Option<Pages<'_>>,
     memory: usize,
-    progress: impl FnMut(Preparation<'_>),
+    lost: &mut LostPages,
+    progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
 ) -> Result<(HiddenSource, CacheReport), Error> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "create it"))?;
     let mut making =
         Making { folder, model, memory, backbone: model.backbone_fingerprint(), report: CacheReport::default() };
     let queries = making.queries(data)?;
-    let pages = making.pages(&open_documents(paths, &data.pages())?, progress)?;
-    let source = HiddenSource::new(queries, pages, making.backbone)?;
+    let source = match pages {
+        None => HiddenSource::of_queries(queries, making.backbone)?,
+        Some(pages) => {
+            let documents = open_documents(pages, &data.pages(), lost)?;
+            HiddenSource::new(queries, making.pages(&documents, lost, progress)?, making.backbone)?
+        }
+    };
     Ok((source, making.report))
 }
 
@@ -104,8 +113,9 @@ impl Making<'_> {
 
     fn pages(
         &mut self,
-        documents: &[(Document, Vec<PageId>)],
-        mut progress: impl FnMut(Preparation<'_>),
+        documents: &[Wanted],
+        lost: &mut LostPages,
+        mut progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
     ) -> Result<HiddenCache, Error> {
         let path = self.folder.join("pages.parquet");
         let earlier = self.earlier(&path, Kind::Pages);
@@ -116,20 +126,26 @@ impl Making<'_> {
         let all = || documents.iter().flat_map(|(document, pages)| pages.iter().map(move |page| (document, page)));
         self.report.pages_kept = all().filter(|(document, page)| current(document, page)).count();
         self.report.pages_computed = all().count() - self.report.pages_kept;
-        progress(Preparation::Planned { pages: self.report.pages_computed });
+        // Whoever breaks off is heard at the first page.
+        let _ = progress(Preparation::Planned { pages: self.report.pages_computed });
         if self.report.pages_computed == 0 && earlier.is_some() {
             return self.open(&path);
         }
         let mut writer = self.writer(&path, Kind::Pages)?;
+        // First what is there, so that a run which breaks off loses nothing.
+        for (_, page) in all().filter(|(document, page)| current(document, page)) {
+            copy(&mut writer, earlier.as_ref(), &Key::Page(page.clone()))?;
+        }
+        let mut flow = ControlFlow::Continue(());
         for (document, pages) in documents {
-            let (kept, missing): (Vec<&PageId>, Vec<&PageId>) = pages.iter().partition(|page| current(document, page));
-            for page in kept {
-                copy(&mut writer, earlier.as_ref(), &Key::Page(page.clone()))?;
+            let missing: Vec<&PageId> = pages.iter().filter(|page| !current(document, page)).collect();
+            flow = self.compute(&mut writer, document, &missing, lost, &mut progress)?;
+            if flow.is_break() {
+                break;
             }
-            self.compute(&mut writer, document, &missing, &mut progress)?;
         }
         writer.finish().map_err(TrainError::from)?;
-        self.open(&path)
+        if flow.is_break() { Err(Error::Interrupted) } else { self.open(&path) }
     }
 
     fn compute(
@@ -137,21 +153,45 @@ impl Making<'_> {
         writer: &mut HiddenWriter,
         document: &Document,
         pages: &[&PageId],
-        progress: &mut impl FnMut(Preparation<'_>),
-    ) -> Result<(), Error> {
+        lost: &mut LostPages,
+        progress: &mut impl FnMut(Preparation<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
         let (hash, budget) = (document.content_hash(), self.model.page_budget());
         let mut reader = document.reader();
         for pages in pages.chunks(self.model.pages_at_once()) {
-            let mut images = Vec::with_capacity(pages.len());
+            let (mut images, mut rendered) = (Vec::with_capacity(pages.len()), Vec::with_capacity(pages.len()));
             for page in pages {
-                images.push(reader.page(page.page, &budget)?.image);
+                match reader.page(page.page, &budget) {
+                    Ok(found) => {
+                        images.push(found.image);
+                        rendered.push(*page);
+                    }
+                    Err(error) => lost.lose(page, error)?,
+                }
             }
-            for (page, states) in pages.iter().zip(self.model.hidden_pages(&images)?) {
-                writer.write(&Key::Page((*page).clone()), Some(&hash), states).map_err(TrainError::from)?;
-                progress(Preparation::Page { doc_id: &page.doc_id });
+            let mut flow = ControlFlow::Continue(());
+            // Where the model refuses one, each by itself, to learn which it is.
+            let at_once = self.model.hidden_pages(&images).map(|states| states.into_iter().map(Ok).collect());
+            let states: Vec<Result<HiddenStates, EncoderError>> = at_once.unwrap_or_else(|_| {
+                let alone = |image| Ok(self.model.hidden_pages(std::slice::from_ref(image))?.remove(0));
+                images.iter().map(alone).collect()
+            });
+            for (page, states) in rendered.into_iter().zip(states) {
+                let states = match states {
+                    Ok(states) => states,
+                    Err(error) => {
+                        lost.lose(page, error)?;
+                        continue;
+                    }
+                };
+                writer.write(&Key::Page(page.clone()), Some(&hash), states).map_err(TrainError::from)?;
+                flow = progress(Preparation::Page { doc_id: &page.doc_id });
+            }
+            if flow.is_break() {
+                return Ok(flow);
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 

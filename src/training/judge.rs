@@ -1,6 +1,7 @@
 //! How well a model ranks pages for queries whose pages are known.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use colqwen_index_field::{Effort, MultiVector, QueryVectors};
@@ -11,7 +12,7 @@ use colqwen_index_train::data::{PageId, Question};
 use colqwen_index_train::maxsim::{MaxSim, Packed};
 use colqwen_index_train::metrics::{Judged, Metrics};
 
-use super::Preparation;
+use super::{LostPages, Preparation};
 use crate::indexing::find_files;
 use crate::page_index::SearchRequest;
 use crate::{Error, PageIndex};
@@ -25,21 +26,29 @@ const RANKED: usize = 1000;
 /// of which only scores are kept.
 ///
 /// # Errors
-/// A file cannot be read, a positive page is in none of them, or the model refuses a page or query.
+/// A file or page cannot be read, a positive page is in none of them, or the model refuses a page, where `lost` takes none; or
+/// `progress` breaks the work off.
 pub fn rank_pages(
     encoder: &dyn Encoder,
     questions: &[&Question],
     paths: &[PathBuf],
-    mut progress: impl FnMut(Preparation<'_>),
+    lost: &mut LostPages,
+    mut progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<PageId>>, Error> {
     let files = find_files(paths)?;
-    let documents = files.iter().map(|(doc_id, path)| Ok((doc_id, Document::open(path)?)));
-    let documents: Vec<(&String, Document)> = documents.collect::<Result<_, Error>>()?;
+    let mut documents: Vec<(&String, Document)> = Vec::with_capacity(files.len());
+    for (doc_id, path) in &files {
+        match Document::open(path) {
+            Ok(document) => documents.push((doc_id, document)),
+            Err(error) => lost.lose(&PageId::new(doc_id.as_str(), 1), error)?,
+        }
+    }
     let pages: usize = documents.iter().map(|(_, document)| document.page_count() as usize).sum();
-    progress(Preparation::Planned { pages });
+    // Whoever breaks off is heard at the first page.
+    let _ = progress(Preparation::Planned { pages });
     let counts: HashMap<&str, u32> =
         documents.iter().map(|(doc_id, document)| (doc_id.as_str(), document.page_count())).collect();
-    check_positives(questions, &format!("it is not among the {pages} pages under {paths:?}"), &mut |page| {
+    check_positives(questions, &format!("it is not among the {pages} pages under {paths:?}"), lost, &mut |page| {
         Ok(counts.get(page.doc_id.as_str()).is_some_and(|count| page.page <= *count))
     })?;
     let queries = packed(encode(encoder, questions)?.iter().map(|query| &query.vectors))?;
@@ -49,14 +58,29 @@ pub fn rank_pages(
         let mut reader = document.reader();
         let numbers: Vec<u32> = (1..=document.page_count()).collect();
         for numbers in numbers.chunks(encoder.pages_at_once()) {
-            let images = numbers.iter().map(|number| Ok(reader.page(*number, &budget)?.image));
-            let vectors = encoder.encode_pages(&images.collect::<Result<Vec<_>, Error>>()?)?;
+            let (mut images, mut read) = (Vec::with_capacity(numbers.len()), Vec::with_capacity(numbers.len()));
+            for number in numbers {
+                match reader.page(*number, &budget) {
+                    Ok(page) => {
+                        images.push(page.image);
+                        read.push(*number);
+                    }
+                    Err(error) => lost.lose(&PageId::new(doc_id.as_str(), *number), error)?,
+                }
+            }
+            if images.is_empty() {
+                continue;
+            }
+            let numbers = read;
+            let vectors = encoder.encode_pages(&images)?;
             let found = maxsim.score(&queries, &packed(vectors.iter().map(|page| &page.vectors))?)?;
             for (query, scored) in scored.iter_mut().enumerate() {
                 let pages = numbers.iter().map(|number| PageId::new(doc_id.as_str(), *number));
                 scored.extend(found.scores.row(query).iter().copied().zip(pages));
             }
-            numbers.iter().for_each(|_| progress(Preparation::Page { doc_id }));
+            if numbers.iter().any(|_| progress(Preparation::Page { doc_id }).is_break()) {
+                return Err(Error::Interrupted);
+            }
         }
     }
     // Of equal pages the first by its id, so that the outcome depends on nothing else.
@@ -70,11 +94,12 @@ pub fn rank_pages(
 /// Ranks the pages of an index for each question, best first: the first 1000, exactly, by MaxSim of the stored vectors.
 ///
 /// # Errors
-/// The encoder is not of the index's model, a positive page is not in the index, or a search fails.
+/// The encoder is not of the index's model, a positive page is not in the index and `lost` takes none, or a search fails.
 pub fn rank_index(
     index: &PageIndex,
     encoder: &dyn Encoder,
     questions: &[&Question],
+    lost: &mut LostPages,
 ) -> Result<Vec<Vec<PageId>>, Error> {
     index.check_model(encoder.serves_pages_of())?;
     let mut known: HashMap<String, Vec<u32>> = HashMap::new();
@@ -85,7 +110,7 @@ pub fn rank_index(
         }
         Ok(known[&page.doc_id].contains(&page.page))
     };
-    check_positives(questions, &format!("the index {:?} does not hold it", index.folder()), &mut holds)?;
+    check_positives(questions, &format!("the index {:?} does not hold it", index.folder()), lost, &mut holds)?;
     let searcher = index.searcher();
     let rank = |vectors: QueryVectors| {
         let request =
@@ -100,11 +125,12 @@ pub fn rank_index(
 fn check_positives(
     questions: &[&Question],
     problem: &str,
+    lost: &mut LostPages,
     holds: &mut impl FnMut(&PageId) -> Result<bool, Error>,
 ) -> Result<(), Error> {
     for positive in questions.iter().flat_map(|question| &question.positives) {
         if !holds(&positive.page)? {
-            return Err(Error::PageMissing { page: positive.page.clone(), problem: problem.to_owned() });
+            lost.lose(&positive.page, problem)?;
         }
     }
     Ok(())

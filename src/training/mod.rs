@@ -1,35 +1,34 @@
 //! Training from a folder of pages and a file of queries, and judging what came of it.
 //!
 //! [`train_projection`] trains the projection from hidden states to token vectors. Hidden states are computed once
-//! and kept beside the run; an epoch then costs the projection alone. [`train_network`] trains low-rank updates or all weights. [`rank_pages`] or [`rank_index`], and [`judge`], measure a model on pages
-//! and queries, and [`mine`] finds pages that an index ranks high for a query they do not answer.
+//! and kept beside the run; an epoch then costs the projection alone. [`train_network`] trains low-rank updates or all weights.
+//! Pages come from files or from the sources of an index ([`Pages`]). [`rank_pages`] or [`rank_index`], and [`judge`], measure a
+//! model on pages and queries, and [`mine`] finds pages that an index ranks high for a query they do not answer.
 
 mod caches;
 mod judge;
 mod mine;
+mod near_duplicates;
 mod network;
+mod pages;
 mod projection;
 mod query_side;
 mod run;
+mod source;
+mod vectors;
 
+pub use crate::indexing::OnError;
 pub use caches::{CacheReport, hidden_source};
 pub use judge::{judge, rank_index, rank_pages};
 pub use mine::{MineOptions, MineReport, mine};
 pub use network::train_network;
+pub use pages::{LostPages, Pages};
 pub use projection::{ProjectionOptions, train_projection};
 pub use query_side::train_query_side;
-pub use run::{TrainOptions, TrainOutcome};
+pub use run::{Learning, TrainOptions, TrainOutcome};
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use colqwen_index_ingest::page::Document;
-use colqwen_index_train::data::PageId;
-
-use crate::Error;
-use crate::indexing::find_files;
-
-/// What happens while pages are prepared.
+/// What happens while pages are prepared. What is told may answer with a break: the page under way is finished, what can be
+/// kept is kept, and the work ends as [`Error::Interrupted`](crate::Error::Interrupted).
 #[derive(Debug)]
 pub enum Preparation<'a> {
     /// So many pages will be encoded.
@@ -42,28 +41,9 @@ pub enum Preparation<'a> {
         /// Its document.
         doc_id: &'a str,
     },
-}
-
-/// The documents that hold `pages`, opened, each with the wanted page numbers, ascending.
-fn open_documents(paths: &[PathBuf], pages: &[&PageId]) -> Result<Vec<(Document, Vec<PageId>)>, Error> {
-    let files = find_files(paths)?;
-    let mut wanted: BTreeMap<&str, Vec<PageId>> = BTreeMap::new();
-    for page in pages {
-        wanted.entry(&page.doc_id).or_default().push((*page).clone());
-    }
-    let mut documents = Vec::with_capacity(wanted.len());
-    for (doc_id, mut pages) in wanted {
-        let missing = |page: &PageId, problem: String| Error::PageMissing { page: page.clone(), problem };
-        let Some(path) = files.get(doc_id) else {
-            let problem = format!("there is no such document among the {} files under {paths:?}", files.len());
-            return Err(missing(&pages[0], problem));
-        };
-        let document = Document::open(path)?;
-        pages.sort_unstable();
-        if let Some(page) = pages.iter().find(|page| page.page > document.page_count()) {
-            return Err(missing(page, format!("{path:?} has {} pages", document.page_count())));
-        }
-        documents.push((document, pages));
-    }
-    Ok(documents)
+    /// Everything is prepared; training begins, or goes on.
+    Steps {
+        /// Steps of the whole run.
+        total: u64,
+    },
 }

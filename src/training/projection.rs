@@ -1,19 +1,21 @@
 //! Training of the projection: from queries and pages to a checkpoint.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_train::Error as TrainError;
-use colqwen_index_train::constant::Constants;
+use colqwen_index_train::constant::Beginning;
 use colqwen_index_train::data::TrainingData;
 use colqwen_index_train::dropout::Dropout;
-use colqwen_index_train::projection::Projection;
+use colqwen_index_train::projection::{BIAS, Projection, WEIGHT};
 use colqwen_index_train::trainer::Ending;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 
-use super::{Preparation, TrainOptions, TrainOutcome, hidden_source, run};
+use super::vectors::StoredPages;
+use super::{Learning, LostPages, Pages, Preparation, TrainOptions, TrainOutcome, hidden_source, run};
 use crate::Error;
 
 /// Mini-batches of hidden states: their graphs are small.
@@ -28,50 +30,68 @@ pub struct ProjectionOptions {
     pub new_projection: bool,
 }
 
-/// Trains the projection of `model` on `data`, whose pages are in the files under `paths`, and writes everything to `out`:
+/// Trains the projection of `model` on `data`, whose pages `pages` has, and writes everything to `out`:
 /// hidden states under `hidden/`, the log, the state, a plot, and at the end the checkpoint as `model/`.
 ///
 /// # Errors
-/// A page is not found, a setting lies outside of its range, `out` holds a trained model already, there is nothing to resume,
+/// A page is not found and none may be lost, the index holds pages of another model where its vectors are wanted, a setting lies outside of its range, `out` holds a trained model already, there is nothing to resume,
 /// or the disk is full.
 #[expect(clippy::too_many_arguments, reason = "what a training takes, each of another kind")]
 pub fn train_projection(
     model: &ColQwen2,
     data: &TrainingData,
-    paths: &[PathBuf],
+    pages: Pages<'_>,
     out: &Path,
     options: &TrainOptions,
     projection: ProjectionOptions,
-    progress: impl FnMut(Preparation<'_>),
+    mut progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
     observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
 ) -> Result<TrainOutcome, Error> {
     let saved = run::new_model(out)?;
-    let batches = options.batches(data)?;
-    let (source, caches) = hidden_source(&out.join("hidden"), model, data, paths, options.memory, progress)?;
-    let batches = batches.with_copies(source.copies()?);
+    options.batches(data)?;
+    let mut lost = LostPages::new(options.on_error);
+    let stored = options.stored(model, pages)?;
+    if projection.new_projection && stored.is_some() {
+        let (name, expected) = ("projection to begin with", "the model's own, where stored vectors of pages take part");
+        return Err(TrainError::Setting { name, expected, received: "a new one".to_owned() }.into());
+    }
+    let wanted = match &stored {
+        Some(stored) if options.learning == Learning::Queries => {
+            stored.check(&data.pages(), &mut lost)?;
+            None
+        }
+        _ => Some(pages),
+    };
+    let (source, caches) =
+        hidden_source(&out.join("hidden"), model, data, wanted, options.memory, &mut lost, &mut progress)?;
+    let left = lost.removed_from(data);
+    let batches = options.batches(&left)?.with_copies(source.copies()?);
+    // Whoever breaks off is heard at the first step.
+    let _ = progress(Preparation::Steps { total: options.total(&batches) });
     let learner = beginning(model, options.seed, projection)?;
+    let still = beginning(model, options.seed, ProjectionOptions { dropout: 0.0, ..projection })?;
+    let first = Beginning { model: still, source: &source };
+    let ids = stored.as_ref().map(StoredPages::ids).unwrap_or_default();
+    let constants = options.constants(stored.as_ref(), &ids, &first)?;
     let begins = json!({"projection": {"new": projection.new_projection, "dropout": projection.dropout}});
     let mini_batch = options.mini_batch.unwrap_or(MINI_BATCH);
-    let (ending, steps) = run::run(
-        model,
-        &learner,
-        &source,
-        (data, &batches),
-        Constants::default(),
-        out,
-        options,
-        mini_batch,
-        &begins,
-        observe,
-    )?;
+    let (ending, steps) =
+        run::run(model, &learner, &source, (&left, &batches), out, options, mini_batch, constants, &begins, observe)?;
+    let left_out = data.usable() - left.usable();
     let model = match ending {
         Ending::Stopped => None,
         Ending::Complete => {
-            model.save_with_projection(&saved, learner.weight(), learner.bias())?;
+            if options.learning == Learning::Queries {
+                let [weight, bias] = [learner.weight(), learner.bias()].map(Clone::clone);
+                let learnt = HashMap::from([(WEIGHT.to_owned(), weight), (BIAS.to_owned(), bias)]);
+                model.save_for_queries(&saved, &learnt)?;
+            } else {
+                model.save_with_projection(&saved, learner.weight(), learner.bias())?;
+            }
             Some(saved)
         }
     };
-    Ok(TrainOutcome { ending, caches, steps, looks: Vec::new(), model })
+    Ok(TrainOutcome { ending, caches, steps, model, lost, left_out })
 }
 
 fn beginning(model: &ColQwen2, seed: u64, options: ProjectionOptions) -> Result<Projection, Error> {

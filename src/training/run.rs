@@ -5,20 +5,32 @@ use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::encoder::Encoder;
-use colqwen_index_train::constant::Constants;
-use colqwen_index_train::data::{BatchOptions, Batches, TrainingData};
-use colqwen_index_train::early_stop::Look;
+use colqwen_index_train::Error as TrainError;
+use colqwen_index_train::constant::{Anchor, ConstantNegatives, Constants, FixedPages, FixedVectors};
+use colqwen_index_train::data::{BatchOptions, Batches, PageId, TrainingData};
 use colqwen_index_train::encode::Encode;
 use colqwen_index_train::grad_cache::GradCache;
-use colqwen_index_train::loss::Loss;
+use colqwen_index_train::loss::{Distillation, Loss};
 use colqwen_index_train::maxsim::MaxSim;
 use colqwen_index_train::optimiser::{AdamWOptions, Decay, Schedule};
 use colqwen_index_train::trainer::{Ending, Run, Source, UpdateOptions};
 use colqwen_index_train::watch::{StepRecord, Verdict, plot};
 use serde_json::{Value, json};
 
-use super::CacheReport;
+use super::vectors::StoredPages;
+use super::{CacheReport, LostPages, OnError, Pages};
 use crate::Error;
+
+/// Whose vectors learn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Learning {
+    /// Those of queries and pages.
+    #[default]
+    Both,
+    /// Those of queries. Pages stay as the index stores them or, from files, as the model to begin with encodes them; the trained
+    /// model says that its queries are for these pages, and searches any index of them.
+    Queries,
+}
 
 /// How a model is trained. The defaults of the command line learn: InfoNCE over a large batch.
 #[derive(Clone, Debug)]
@@ -43,10 +55,39 @@ pub struct TrainOptions {
     pub memory: usize,
     /// Steps between two saved states.
     pub save_every: u64,
-    /// What the divergence from the ranking of the beginning counts beside the loss, where queries alone learn; 0 for nothing.
-    pub anchor: f64,
     /// Go on with the run that is in the folder.
     pub resume: bool,
+    /// What happens with pages that cannot be found or rendered.
+    pub on_error: OnError,
+    /// Whose vectors learn.
+    pub learning: Learning,
+    /// What the divergence from the ranking of the model to begin with counts beside the loss, in every batch; 0 for nothing.
+    pub distil: f64,
+    /// How many stored pages of the index join each batch as negatives that do not learn.
+    pub constant_negatives: usize,
+}
+
+impl Default for TrainOptions {
+    /// What the command line trains a projection with.
+    fn default() -> Self {
+        Self {
+            loss: Loss::new(colqwen_index_train::loss::Kind::InfoNce),
+            batch: 512,
+            negatives: 1,
+            mini_batch: None,
+            epochs: 5,
+            rate: 1e-3,
+            decay: Decay::Linear,
+            seed: 0,
+            memory: 2 << 30,
+            save_every: 50,
+            resume: false,
+            on_error: OnError::Fail,
+            learning: Learning::Both,
+            distil: 0.0,
+            constant_negatives: 0,
+        }
+    }
 }
 
 impl TrainOptions {
@@ -60,6 +101,54 @@ impl TrainOptions {
 
     fn batching(&self) -> BatchOptions {
         BatchOptions { size: self.batch, negatives: self.negatives, share_negatives: false, seed: self.seed }
+    }
+
+    /// Steps of the whole run.
+    pub(super) fn total(&self, batches: &Batches<'_>) -> u64 {
+        self.schedule(batches.per_epoch()).total
+    }
+
+    /// The stored pages of the index, where they are wanted: as pages that do not learn, or as negatives.
+    pub(super) fn stored<'a>(&self, model: &ColQwen2, pages: Pages<'a>) -> Result<Option<StoredPages<'a>>, Error> {
+        match pages {
+            Pages::Index(index) if self.learning == Learning::Queries || self.constant_negatives > 0 => {
+                Ok(Some(StoredPages::new(index, model)?))
+            }
+            Pages::Files(_) if self.constant_negatives > 0 => Err(TrainError::Setting {
+                name: "stored pages as negatives",
+                expected: "an index as the place of the pages",
+                received: "files".to_owned(),
+            }
+            .into()),
+            _ => Ok(None),
+        }
+    }
+
+    /// What does not learn: `ids` are those of the stored pages, `first` is the model to begin with.
+    pub(super) fn constants<'a>(
+        &self,
+        stored: Option<&'a StoredPages<'a>>,
+        ids: &'a [PageId],
+        first: &'a dyn FixedVectors,
+    ) -> Result<Constants<'a>, Error> {
+        if !(self.distil.is_finite() && self.distil >= 0.0) {
+            let (name, expected, received) = ("weight of the distillation", "a number from 0", self.distil.to_string());
+            return Err(TrainError::Setting { name, expected, received }.into());
+        }
+        let of_index = stored.map(|stored| stored as &dyn FixedPages);
+        let negatives = of_index.filter(|_| self.constant_negatives > 0);
+        // Scores are divided by the length of queries, so both sides take the temperature of the loss.
+        let distillation =
+            Distillation { temperature: self.loss.temperature, teacher_temperature: self.loss.temperature };
+        Ok(Constants {
+            pages: (self.learning == Learning::Queries).then(|| of_index.unwrap_or(first)),
+            negatives: negatives.map(|vectors| ConstantNegatives {
+                among: ids,
+                vectors,
+                per_step: self.constant_negatives,
+            }),
+            teacher: (self.distil > 0.0).then_some(Anchor { weight: self.distil, distillation, vectors: first }),
+        })
     }
 
     /// Refuses settings and data that no run could be made with, before anything is computed.
@@ -79,10 +168,12 @@ pub struct TrainOutcome {
     pub caches: CacheReport,
     /// All steps, those of earlier runs included.
     pub steps: Vec<StepRecord>,
-    /// What the questions to validate by said, where there were some.
-    pub looks: Vec<Look>,
     /// The trained checkpoint, once the run is complete.
     pub model: Option<PathBuf>,
+    /// Pages that could not be found or rendered.
+    pub lost: LostPages,
+    /// Queries that took no part because all their positive pages were lost.
+    pub left_out: usize,
 }
 
 /// Where the checkpoint of a training into `out` goes; refused if it is there already.
@@ -103,10 +194,10 @@ pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
     learner: &E,
     source: &S,
     (data, batches): (&TrainingData, &Batches<'_>),
-    constants: Constants<'_>,
     out: &Path,
     options: &TrainOptions,
     mini_batch: usize,
+    constants: Constants<'_>,
     begins: &Value,
     observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
 ) -> Result<(Ending, Vec<StepRecord>), Error> {
@@ -116,6 +207,9 @@ pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
         "begins with": begins,
         "loss": format!("{:?}", options.loss),
         "batches": format!("{:?}", options.batching()),
+        "learning": format!("{:?}", options.learning),
+        "distil": options.distil,
+        "constant negatives": options.constant_negatives,
     });
     let schedule = options.schedule(batches.per_epoch());
     let update =

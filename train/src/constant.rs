@@ -141,7 +141,8 @@ pub struct Beginning<'a, E, S> {
 impl<E: Encode, S: Source<Item = E::Item>> Beginning<'_, E, S> {
     fn vectors(&self, items: Vec<E::Item>, side: Side) -> Result<Packed, Error> {
         // One at a time, so that no batch is in memory with all that the model makes of it.
-        let one = |item: &E::Item| self.model.vectors(std::slice::from_ref(item), side, Place { step: 0, first_row: 0 });
+        let one =
+            |item: &E::Item| self.model.vectors(std::slice::from_ref(item), side, Place { step: 0, first_row: 0 });
         Packed::cat(&items.iter().map(one).collect::<Result<Vec<_>, Error>>()?)
     }
 }

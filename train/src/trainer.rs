@@ -195,8 +195,7 @@ impl<E: Encode, S: Source<Item = E::Item>> Trainer<'_, E, S> {
             Err(Error::NoNegatives { .. }) => return Ok(None),
             drawn => drawn?,
         };
-        let texts: Vec<&str> =
-            drawn.queries.iter().map(|row| self.run.data.questions[*row].query.as_str()).collect();
+        let texts: Vec<&str> = drawn.queries.iter().map(|row| self.run.data.questions[*row].query.as_str()).collect();
         let (drawn, still) = self.run.constants.beside(self.run.batches, drawn, self.step)?;
         let source = self.run.source;
         let queries: Vec<E::Item> = texts.iter().map(|text| source.query(text)).collect::<Result<_, _>>()?;

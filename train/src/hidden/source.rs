@@ -94,9 +94,7 @@ impl Source for HiddenSource {
     fn page(&self, page: &PageId) -> Result<Self::Item, Error> {
         match &self.pages {
             Some(pages) => self.find(pages, &Key::Page(page.clone())),
-            None => {
-                Err(Error::Missing { what: page.to_string(), place: "a source of queries alone".into(), hint: "" })
-            }
+            None => Err(Error::Missing { what: page.to_string(), place: "a source of queries alone".into(), hint: "" }),
         }
     }
 }

@@ -136,8 +136,13 @@ fn gradients_are_those_of_the_whole_batch() {
                 let maxsim = MaxSim { similarity, block: 50, ..MaxSim::default() };
                 let loss = Loss { temperature: 0.2, explicit, ..Loss::new(kind) };
                 let cache = GradCache { maxsim, loss, mini_batch };
-                let batch =
-                    Batch { queries: &queries, pages: &pages, constant_pages: Some(&constant), teacher: None, targets: &targets };
+                let batch = Batch {
+                    queries: &queries,
+                    pages: &pages,
+                    constant_pages: Some(&constant),
+                    teacher: None,
+                    targets: &targets,
+                };
                 let learnt = cache.learn(&model, batch, 5).unwrap();
 
                 let place = Place { step: 5, first_row: 0 };
@@ -170,8 +175,13 @@ fn plain_accumulation_is_something_else() {
     };
     let learn = |rows: std::ops::Range<usize>| {
         let targets = Targets::diagonal(rows.len()).unwrap();
-        let batch =
-            Batch { queries: &queries[rows.clone()], pages: &pages[rows], constant_pages: None, teacher: None, targets: &targets };
+        let batch = Batch {
+            queries: &queries[rows.clone()],
+            pages: &pages[rows],
+            constant_pages: None,
+            teacher: None,
+            targets: &targets,
+        };
         cache.learn(&model, batch, 0).unwrap()
     };
     let whole = learn(0..6);

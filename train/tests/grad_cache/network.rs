@@ -79,7 +79,8 @@ fn gradients_with_updates_dropout_and_checkpoints_are_those_of_the_whole_batch()
         for explicit in [Explicit::Pairs { in_batch_weight: 0.4 }, Explicit::Candidates] {
             let loss = Loss { temperature: 0.2, explicit, ..Loss::new(kind) };
             let cache = GradCache { maxsim: MaxSim { block: 500, ..MaxSim::default() }, loss, mini_batch: 2 };
-            let batch = Batch { queries: &queries, pages: &pages, constant_pages: None, teacher: None, targets: &targets };
+            let batch =
+                Batch { queries: &queries, pages: &pages, constant_pages: None, teacher: None, targets: &targets };
             let learnt = cache.learn(&checkpointed, batch, 8).unwrap();
 
             // The whole batch in one graph, without checkpoints.
