@@ -73,6 +73,25 @@ fn every_patch_of_a_cut_page_has_a_vector_that_its_tile_alone_decides() {
 }
 
 #[test]
+fn blank_tiles_have_the_vectors_of_a_blank_tile_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = tiled(dir.path(), json!({"rows": 4, "columns": 6})).unwrap();
+    let blank = |columns: u32, rows: u32| RgbImage::from_pixel(28 * columns, 28 * rows, Rgb([255; 3]));
+    // Four tiles: the second has a dot, the others are blank.
+    let mut page = blank(12, 8);
+    page.put_pixel(28 * 8, 28, Rgb([0; 3]));
+    let page = model.encode_pages(&[page]).unwrap().remove(0).vectors;
+    let alone = model.encode_pages(&[blank(6, 4)]).unwrap().remove(0).vectors;
+    for row in 0..8 {
+        for column in 0..12 {
+            let (found, expected) = (page.token(row * 12 + column), alone.token(row % 4 * 6 + column % 6));
+            let near = found.iter().zip(expected).all(|(one, two)| (one - two).abs() < 1e-5);
+            assert_eq!(near, row >= 4 || column < 6, "row {row}, column {column}");
+        }
+    }
+}
+
+#[test]
 fn options_that_make_no_tiles_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |tiles: Value| tiled(dir.path(), tiles).err().unwrap();

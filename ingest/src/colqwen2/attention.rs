@@ -1,9 +1,9 @@
 //! Attention over packed sequences: no padding, each sequence attends to itself alone.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use super::elementwise::ScaledSoftmax;
+use super::elementwise::{ScaledSoftmax, f32_slice};
 
 /// Lengths of the sequences that lie one after the other in a packed tensor.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,20 +48,28 @@ impl Packing {
 /// Attention for inference on CPU: one head and one block of rows at a time, so that the scores stay in the cache,
 /// spread over the cores.
 pub(crate) fn by_head(q: &Tensor, k: &Tensor, v: &Tensor, packing: &Packing, causal: bool) -> Result<Tensor> {
-    let (heads, kv_heads, scale) = (q.dim(1)?, k.dim(1)?, 1.0 / (q.dim(2)? as f32).sqrt());
-    let outputs = packing.spans().map(|(start, length)| {
-        let head_of =
-            |x: &Tensor, head: usize| x.narrow(0, start, length)?.narrow(1, head, 1)?.squeeze(1)?.contiguous();
-        let outputs: Vec<Tensor> = (0..heads)
-            .into_par_iter()
-            .map(|head| {
-                let kv_head = head / (heads / kv_heads);
-                one_head(&head_of(q, head)?, &head_of(k, kv_head)?, &head_of(v, kv_head)?, scale, causal)
-            })
-            .collect::<Result<_>>()?;
-        Tensor::stack(&outputs, 1)
-    });
-    Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
+    let ((tokens, heads, dim), kv_heads) = (q.dims3()?, k.dim(1)?);
+    let scale = 1.0 / (dim as f32).sqrt();
+    let all: Vec<(usize, usize, usize)> =
+        packing.spans().flat_map(|(start, length)| (0..heads).map(move |head| (start, length, head))).collect();
+    let attend = |&(start, length, head): &(usize, usize, usize)| {
+        // Views only: a matrix product takes rows that lie apart.
+        let head_of = |x: &Tensor, head: usize| x.narrow(0, start, length)?.narrow(1, head, 1)?.squeeze(1);
+        let kv_head = head / (heads / kv_heads);
+        one_head(&head_of(q, head)?, &head_of(k, kv_head)?, &head_of(v, kv_head)?, scale, causal)
+    };
+    let outputs: Vec<Tensor> = all.par_iter().map(attend).collect::<Result<_>>()?;
+    let mut values = vec![0.0; tokens * heads * dim];
+    for ((start, _, head), output) in all.iter().zip(&outputs) {
+        let (storage, layout) = output.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else { bail!("attention by heads is for the CPU") };
+        let rows = f32_slice("attention", storage, layout)?.chunks_exact(dim);
+        for (row, attended) in rows.enumerate() {
+            let at = ((start + row) * heads + head) * dim;
+            values[at..at + dim].copy_from_slice(attended);
+        }
+    }
+    Tensor::from_vec(values, (tokens, heads, dim), q.device())
 }
 
 /// Scores of one block of rows: half a mebibyte, within the second-level cache.

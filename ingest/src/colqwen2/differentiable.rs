@@ -58,7 +58,7 @@ pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 
 /// [`Ops::quick_gelu`]. With `s = sigmoid(1.702 x)` the slope is `s + 1.702 x s (1 - s)`.
 pub(crate) fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    let result = Ops::Fused.quick_gelu(&x.detach())?;
+    let result = Ops::Fused.quick_gelu(x.detach().force_contiguous()?)?;
     with_derivative(x, result, |x, slope| {
         let scaled = (x * 1.702)?;
         let share = sigmoid(&scaled)?;
@@ -68,7 +68,7 @@ pub(crate) fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 
 /// [`Ops::swiglu`]. With `s = sigmoid(gate)` the slopes are `up (s + gate s (1 - s))` and `gate s`.
 pub(crate) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    let result = Ops::Fused.swiglu(&gate.detach(), &up.detach())?;
+    let result = Ops::Fused.swiglu(gate.detach().force_contiguous()?, &up.detach())?;
     with_derivative2(gate, up, result, |gate, up, slope| {
         let share = sigmoid(gate)?;
         let of_up = (slope * (gate * &share)?)?;

@@ -1,11 +1,28 @@
-//! Activations and softmax for inference on CPU, fused and spread over the cores; candle's own run on one core and
-//! take the exponential of one number at a time.
+//! Activations, biases and softmax for inference on CPU: in place, spread over the cores, and with the widest vectors that
+//! the processor has; candle's own run on one core, take the exponential of one number at a time, and fill new memory.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Error, InplaceOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Error, InplaceOp1, InplaceOp2, Layout, Result, Tensor};
+use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 /// Elements that one task works on: large enough to hide the cost of a task, small enough for the cache.
 const CHUNK: usize = 16 * 1024;
+
+/// Runs a loop compiled for the widest vectors that this processor has; the arithmetic stays the same.
+#[inline(always)]
+fn wide<Work: NullaryFnOnce>(work: Work) -> Work::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use pulp::x86::{V3, V4};
+        if let Some(avx512) = V4::try_new() {
+            return avx512.vectorize(work);
+        }
+        if let Some(avx2) = V3::try_new() {
+            return avx2.vectorize(work);
+        }
+    }
+    work.call()
+}
 
 /// `e^x` in f32, within 2e-7 of the true value in proportion, written so that the compiler turns loops over it into
 /// vector code. Below -87 it is 0, above 88 it stays at e^88.
@@ -32,7 +49,7 @@ fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { value }
 }
 
-fn f32_slice<'a>(name: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(super) fn f32_slice<'a>(name: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let CpuStorage::F32(values) = storage else {
         return Err(Error::Msg(format!("{name}: expected f32, received {:?}", storage_type(storage))));
     };
@@ -47,55 +64,96 @@ fn storage_type(storage: &CpuStorage) -> candle_core::DType {
     storage.dtype()
 }
 
-struct QuickGelu;
-
-/// `x * sigmoid(1.702 x)`.
-pub(crate) fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1_no_bwd(&QuickGelu)
+fn f32_slice_mut<'a>(name: &'static str, storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or_else(|| Error::Msg(format!("{name}: expected contiguous values, received {layout:?}")))?;
+    let number = storage_type(storage);
+    let CpuStorage::F32(values) = storage else {
+        return Err(Error::Msg(format!("{name}: expected f32, received {number:?}")));
+    };
+    Ok(&mut values[start..end])
 }
 
-impl CustomOp1 for QuickGelu {
+struct QuickGelu;
+
+/// `x * sigmoid(1.702 x)`, in the memory of `x`.
+pub(crate) fn quick_gelu(x: &Tensor) -> Result<()> {
+    x.inplace_op1(&QuickGelu)
+}
+
+impl InplaceOp1 for QuickGelu {
     fn name(&self) -> &'static str {
         "quick_gelu"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let input = f32_slice(self.name(), storage, layout)?;
-        let mut output = vec![0.0; input.len()];
-        output.par_chunks_mut(CHUNK).zip(input.par_chunks(CHUNK)).for_each(|(output, input)| {
-            for (out, x) in output.iter_mut().zip(input) {
-                *out = x / (1.0 + exp(-1.702 * x));
-            }
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let values = f32_slice_mut("quick_gelu", storage, layout)?;
+        values.par_chunks_mut(CHUNK).for_each(|values| {
+            wide(|| {
+                for x in values.iter_mut() {
+                    *x /= 1.0 + exp(-1.702 * *x);
+                }
+            });
         });
-        Ok((CpuStorage::F32(output), layout.shape().clone()))
+        Ok(())
     }
 }
 
 struct SwiGlu;
 
-/// `silu(gate) * up`.
-pub(crate) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gate.contiguous()?.apply_op2_no_bwd(&up.contiguous()?, &SwiGlu)
+/// `silu(gate) * up`, in the memory of `gate`.
+pub(crate) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<()> {
+    gate.inplace_op2(&up.contiguous()?, &SwiGlu)
 }
 
-impl CustomOp2 for SwiGlu {
+impl InplaceOp2 for SwiGlu {
     fn name(&self) -> &'static str {
         "swiglu"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (f32_slice(self.name(), s1, l1)?, f32_slice(self.name(), s2, l2)?);
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        let (gate, up) = (f32_slice_mut("swiglu", s1, l1)?, f32_slice("swiglu", s2, l2)?);
         if gate.len() != up.len() {
             return Err(Error::Msg(format!("swiglu: {} gates, {} values", gate.len(), up.len())));
         }
-        let mut output = vec![0.0; gate.len()];
-        let chunks = output.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
-        chunks.for_each(|((output, gate), up)| {
-            for ((out, gate), up) in output.iter_mut().zip(gate).zip(up) {
-                *out = gate / (1.0 + exp(-gate)) * up;
-            }
+        gate.par_chunks_mut(CHUNK).zip(up.par_chunks(CHUNK)).for_each(|(gate, up)| {
+            wide(|| {
+                for (gate, up) in gate.iter_mut().zip(up) {
+                    *gate = *gate / (1.0 + exp(-*gate)) * up;
+                }
+            });
         });
-        Ok((CpuStorage::F32(output), l1.shape().clone()))
+        Ok(())
+    }
+}
+
+struct AddRow;
+
+/// Adds `row` to every row of the matrix `x`, in the memory of `x`.
+pub(super) fn add_row(x: &Tensor, row: &Tensor) -> Result<()> {
+    x.inplace_op2(row, &AddRow)
+}
+
+impl InplaceOp2 for AddRow {
+    fn name(&self) -> &'static str {
+        "add_row"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        let (values, row) = (f32_slice_mut("add_row", s1, l1)?, f32_slice("add_row", s2, l2)?);
+        if l1.dims().last() != Some(&row.len()) {
+            return Err(Error::Msg(format!("add_row: {} values for rows of {:?}", row.len(), l1.dims())));
+        }
+        let rows = (CHUNK / row.len().max(1)).max(1) * row.len().max(1);
+        values.par_chunks_mut(rows).for_each(|values| {
+            wide(|| {
+                for values in values.chunks_exact_mut(row.len()) {
+                    values.iter_mut().zip(row).for_each(|(value, bias)| *value += bias);
+                }
+            });
+        });
+        Ok(())
     }
 }
 
@@ -113,25 +171,38 @@ impl InplaceOp1 for ScaledSoftmax {
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let columns = layout.dims().last().copied().unwrap_or(0);
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or_else(|| Error::Msg(format!("scaled_softmax: expected contiguous values, received {layout:?}")))?;
-        let CpuStorage::F32(values) = storage else {
-            return Err(Error::Msg(format!("scaled_softmax: expected f32, received {:?}", storage_type(storage))));
-        };
+        let values = f32_slice_mut("scaled_softmax", storage, layout)?;
         if columns == 0 {
             return Ok(());
         }
-        for (row, scores) in values[start..end].chunks_exact_mut(columns).enumerate() {
-            let seen = self.first_row.map_or(columns, |first| (first + row + 1).min(columns));
-            let (scores, hidden) = scores.split_at_mut(seen);
-            softmax_row(scores, self.scale);
-            hidden.fill(0.0);
-        }
+        wide(SoftmaxRows { values, columns, scale: self.scale, first_row: self.first_row });
         Ok(())
     }
 }
 
+/// The rows of a [`ScaledSoftmax`]. A closure of this size would be called, not inlined, and so not be compiled for wide vectors.
+struct SoftmaxRows<'a> {
+    values: &'a mut [f32],
+    columns: usize,
+    scale: f32,
+    first_row: Option<usize>,
+}
+
+impl NullaryFnOnce for SoftmaxRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (row, scores) in self.values.chunks_exact_mut(self.columns).enumerate() {
+            let seen = self.first_row.map_or(self.columns, |first| (first + row + 1).min(self.columns));
+            let (scores, hidden) = scores.split_at_mut(seen);
+            softmax_row(scores, self.scale);
+            hidden.fill(0.0);
+        }
+    }
+}
+
+#[inline(always)]
 fn softmax_row(scores: &mut [f32], scale: f32) {
     const LANES: usize = 16;
     // Several running values, because the compiler may not reorder one.

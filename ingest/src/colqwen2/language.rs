@@ -57,7 +57,7 @@ impl Layer {
         let attended = ops.attention(&q, &k, &v, packing, true)?.reshape((tokens, config.hidden_size))?;
         let x = (x + self.o.forward(&attended)?)?;
         let normed = ops.rms_norm(&x, &self.post_norm, config.rms_norm_eps)?;
-        let inner = ops.swiglu(&self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;
+        let inner = ops.swiglu(self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;
         x + self.down.forward(&inner)?
     }
 }

@@ -41,20 +41,20 @@ impl Ops {
         }
     }
 
-    /// `x * sigmoid(1.702 x)`, the vision tower's activation.
-    pub(crate) fn quick_gelu(self, x: &Tensor) -> Result<Tensor> {
+    /// `x * sigmoid(1.702 x)`, the vision tower's activation. `x` is fresh from a matrix product: its memory may be used.
+    pub(crate) fn quick_gelu(self, x: Tensor) -> Result<Tensor> {
         match self {
-            Self::Differentiable => differentiable::quick_gelu(x),
-            Self::Fused if has_kernels(x) => elementwise::quick_gelu(x),
-            Self::Fused => x * fused::sigmoid(&(x * 1.702)?)?,
+            Self::Differentiable => differentiable::quick_gelu(&x),
+            Self::Fused if has_kernels(&x) => elementwise::quick_gelu(&x).map(|()| x),
+            Self::Fused => &x * fused::sigmoid(&(&x * 1.702)?)?,
         }
     }
 
-    /// `silu(gate) * up`, the language model's activation.
-    pub(crate) fn swiglu(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    /// `silu(gate) * up`, the language model's activation. `gate` is fresh from a matrix product: its memory may be used.
+    pub(crate) fn swiglu(self, gate: Tensor, up: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Differentiable => differentiable::swiglu(gate, up),
-            Self::Fused if has_kernels(gate) => elementwise::swiglu(gate, up),
+            Self::Differentiable => differentiable::swiglu(&gate, up),
+            Self::Fused if has_kernels(&gate) => elementwise::swiglu(&gate, up).map(|()| gate),
             Self::Fused => gate.silu()? * up,
         }
     }

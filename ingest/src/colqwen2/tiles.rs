@@ -16,6 +16,10 @@ use super::model::ModelInput;
 use super::preprocess::{self, Grid};
 use crate::encoder::EncoderError;
 
+/// Patches (14 pixels a side) that one core takes through a small model at once, so that what lies between two operations stays in
+/// its cache: chosen by the example `page_cost`.
+const PATCHES_AT_ONCE: usize = 1024;
+
 /// Sizes in merged patches; from `tiles` in the processor's file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tiling {
@@ -56,6 +60,17 @@ impl Tile {
                 (within, row * columns + column)
             })
         })
+    }
+}
+
+impl Tile {
+    /// What each of the tile's merged patches shows, if they all show the same: `width` of the page's `values`, which has
+    /// `columns` columns.
+    fn uniform<'a>(&self, values: &'a [f32], columns: usize, width: usize) -> Option<&'a [f32]> {
+        let patch = |row: usize, column: usize| &values[(row * columns + column) * width..][..width];
+        let first = patch(self.rows.start, self.columns.start);
+        let mut rows = self.rows.clone();
+        rows.all(|row| self.columns.clone().all(|column| patch(row, column) == first)).then_some(first)
     }
 }
 
@@ -104,10 +119,26 @@ impl ColQwen2 {
         let merged = grid.merged(vision.merge_size);
         // The values of a merged patch stand together.
         let width = vision.patch_dim() * vision.merge_size * vision.merge_size;
-        let tiles = tiling.tiles(merged);
-        let at_once = if self.page_per_core { tiles.len() } else { self.pages_per_batch };
-        let (mut states, mut places, mut before) = (Vec::new(), vec![0u32; merged.patches()], 0);
-        for tiles in tiles.chunks(at_once.max(1)) {
+        let (mut places, mut shown, mut uniform) = (vec![0u32; merged.patches()], Vec::new(), Vec::new());
+        let mut rows = 0;
+        for tile in tiling.tiles(merged) {
+            // Tiles of blank paper are all alike: one of them is looked at.
+            let patch = tile.uniform(&values, merged.columns, width);
+            let same =
+                patch.and_then(|patch| uniform.iter().find(|(grid, of, _)| (*grid, *of) == (tile.grid(), patch)));
+            let first = same.map_or(rows, |(.., first)| *first);
+            for (within, on_page) in tile.kept(merged.columns) {
+                places[on_page] = (first + self.tokens.first_patch() + within) as u32;
+            }
+            if first == rows {
+                uniform.extend(patch.map(|patch| (tile.grid(), patch, rows)));
+                rows += self.tokens.first_patch() + tile.grid().patches();
+                shown.push(tile);
+            }
+        }
+        let patches = tiling.rows * tiling.columns * vision.merge_size * vision.merge_size;
+        let at_once = if self.page_per_core { PATCHES_AT_ONCE / patches } else { self.pages_per_batch };
+        let states = shown.chunks(at_once.max(1)).map(|tiles| {
             let mut cut = Vec::with_capacity(tiles.iter().map(|tile| tile.grid().patches() * width).sum());
             let (mut sequences, mut grids) = (Vec::new(), Vec::new());
             for tile in tiles {
@@ -118,15 +149,11 @@ impl ColQwen2 {
                 let seen = tile.grid();
                 sequences.push(self.tokens.tile(seen.patches()));
                 grids.push(Grid { rows: seen.rows * vision.merge_size, columns: seen.columns * vision.merge_size });
-                for (within, on_page) in tile.kept(merged.columns) {
-                    places[on_page] = (before + self.tokens.first_patch() + within) as u32;
-                }
-                before += self.tokens.first_patch() + seen.patches();
             }
             let pixel_values = Some(preprocess::pixel_tensor(cut, vision.patch_dim())?);
-            states.push(self.model.hidden(&ModelInput { sequences, pixel_values, grids }, self.ops)?);
-        }
-        let states = Tensor::cat(&states, 0)?;
+            self.model.hidden(&ModelInput { sequences, pixel_values, grids }, self.ops)
+        });
+        let states = Tensor::cat(&states.collect::<Result<Vec<_>, _>>()?, 0)?;
         let places = Tensor::from_vec(places, merged.patches(), states.device())?;
         Ok((states.index_select(&places, 0)?, grid))
     }

@@ -61,7 +61,7 @@ impl Block {
         let (q, k) = (ops.rope(&part(0)?, &rope.0, &rope.1)?, ops.rope(&part(1)?, &rope.0, &rope.1)?);
         let attended = ops.attention(&q, &k, &part(2)?, packing, false)?.reshape((patches, width))?;
         let x = (x + self.proj.forward(&attended)?)?;
-        let inner = ops.quick_gelu(&self.fc1.forward(&self.norm2.forward(&x, ops)?)?)?;
+        let inner = ops.quick_gelu(self.fc1.forward(&self.norm2.forward(&x, ops)?)?)?;
         x + self.fc2.forward(&inner)?
     }
 }

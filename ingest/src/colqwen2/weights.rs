@@ -10,6 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
+use super::elementwise;
+use super::ops::has_kernels;
 use crate::encoder::EncoderError;
 use crate::mapped::MappedFile;
 
@@ -251,7 +253,15 @@ impl Linear {
         match self {
             Self::Own(own) => own.forward(x),
             Self::Stored { weight, bias: None } => x.matmul(&weight.tensor()?.t()?),
-            Self::Stored { weight, bias: Some(bias) } => x.matmul(&weight.tensor()?.t()?)?.broadcast_add(bias),
+            Self::Stored { weight, bias: Some(bias) } => {
+                let y = x.matmul(&weight.tensor()?.t()?)?;
+                // What has a graph keeps its values for the way back.
+                if !has_kernels(&y) || y.track_op() || bias.track_op() {
+                    return y.broadcast_add(bias);
+                }
+                elementwise::add_row(&y, bias)?;
+                Ok(y)
+            }
         }
     }
 }
