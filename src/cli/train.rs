@@ -81,7 +81,7 @@ pub struct Arguments {
     distil: f64,
     /// Stored pages of the index that join each batch as negatives, drawn anew at every step (with --index). Meant for
     /// --side query: pages that learn move away from stored vectors.
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "index")]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     constant_negatives: usize,
     /// What is asked of the scores.
     #[arg(long, value_enum, default_value_t = LossName::InfoNce)]
@@ -265,6 +265,10 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     }
     if !(arguments.distil.is_finite() && arguments.distil >= 0.0) {
         return Err(wrong_usage("--distil takes a number from 0"));
+    }
+    // Not by clap, which leaves out a requirement that conflicts with what was given.
+    if arguments.constant_negatives > 0 && arguments.index.is_none() {
+        return Err(wrong_usage("--constant-negatives goes with --index"));
     }
     let index = arguments.index.as_ref().map(PageIndex::open).transpose()?;
     let model = load_colqwen2(&arguments.model, &arguments.device)?;

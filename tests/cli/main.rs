@@ -13,5 +13,7 @@ mod pooling;
 mod support;
 #[cfg(feature = "train")]
 mod training;
+#[cfg(feature = "train")]
+mod training_pages;
 mod usage;
 mod writers;
