@@ -1,0 +1,175 @@
+//! A simulated week of searches over a page index, and what `train-from-clicks` makes of it.
+//!
+//! Users search an index of real pages and click as the simulator of the train crate says, which knows which pages hold all
+//! words of a query. The program under trial does not: it gets the log, and nothing else. Then true relevance tells how
+//! much better the published model ranks, for queries that were asked in the week, and for new ones that share no set of words
+//! with them; BM25 and the model before stand beside it.
+//!
+//! ```sh
+//! colqwen-index index manuals --index base
+//! cargo run --release --example click_week -- --index base --work week --user position-1-0.05 --seed 1
+//! ```
+//! One line of JSON per run goes to stdout.
+
+#[path = "../../train/tests/clicks/simulator.rs"]
+#[allow(dead_code, reason = "adversaries and noise are drawn by name")]
+mod simulator;
+mod world;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use colqwen_index::PageIndex;
+use colqwen_index::clicks::{ClickOptions, Event, Mode, train_from_clicks};
+use colqwen_index::model::Model;
+use colqwen_index::train::data::PageId;
+use serde_json::json;
+
+use simulator::{Adversary, Simulation, User};
+use world::World;
+
+/// Simulate a week of clicks on an index and train from them
+#[derive(Parser)]
+struct Arguments {
+    /// An index of real pages; it is copied, not changed
+    #[arg(long)]
+    index: PathBuf,
+    /// A folder for the copy, the log and everything that comes of them
+    #[arg(long)]
+    work: PathBuf,
+    /// position-ETA-OTHER, cascade-STOP-OTHER, noise-RATE
+    #[arg(long, default_value = "position-1-0.05")]
+    user: String,
+    /// one-page, sybils or new-page
+    #[arg(long)]
+    adversary: Option<String>,
+    #[arg(long, default_value_t = 20_000)]
+    impressions: usize,
+    /// Queries of one day; 30 % of them are new on the next
+    #[arg(long, default_value_t = 250)]
+    queries_a_day: usize,
+    #[arg(long, default_value = "query-side")]
+    mode: Mode,
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    #[arg(long, default_value_t = 20)]
+    epochs: u64,
+    #[arg(long)]
+    rate: Option<f64>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the log and stop there, for the command line to be tried on
+    #[arg(long)]
+    only_log: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let index = arguments.work.join("index");
+    if !index.exists() {
+        copy(&arguments.index, &index)?;
+    }
+    let week = arguments.queries_a_day + (arguments.queries_a_day * 6 * 3) / 10;
+    let world = World::of(&PageIndex::open(&index)?, week, 200, arguments.seed)?;
+    let log = arguments.work.join("clicks.jsonl");
+    let (adversary, target) = adversary(&arguments, &world)?;
+    let simulation = Simulation {
+        days: 7,
+        impressions: arguments.impressions,
+        queries_a_day: arguments.queries_a_day,
+        user: user(&arguments.user)?,
+        adversary,
+        dwell: true,
+        seed: arguments.seed,
+        queries: &world.asked,
+    };
+    let records = simulation.run(|query| world.first(query), |query, page| world.answers(query, page));
+    let lines: Vec<String> = records.iter().map(|record| record.line()).collect::<Result<_, _>>()?;
+    fs::write(&log, lines.join("\n") + "\n")?;
+    if arguments.only_log {
+        println!("{}", log.display());
+        return Ok(());
+    }
+    let options = ClickOptions {
+        mode: arguments.mode,
+        batch: arguments.batch,
+        epochs: arguments.epochs,
+        rate: arguments.rate,
+        seed: arguments.seed,
+        ..ClickOptions::new(vec![log])
+    };
+    let began = Instant::now();
+    let outcome = train_from_clicks(&index, &options, |event| {
+        if let Event::Stage(name) = event {
+            eprintln!("{:>6.1} s  {name}", began.elapsed().as_secs_f64());
+        }
+        ControlFlow::Continue(())
+    })?;
+    let seconds = began.elapsed().as_secs_f64();
+    let index = PageIndex::open(&index)?;
+    let served = index.model().context("the index records a model")?.name.clone();
+    let model = Model::load(&served, "cpu")?;
+    let traffic = world.traffic(&records);
+    let [repeated, new] = [world.judge(&index, &*model.encoder, &world.asked)?, world.judge(&index, &*model.encoder, &world.new)?];
+    let [before, before_new] = [world.before(&world.asked)?, world.before(&world.new)?];
+    // Every second query of the weeks to come is new, as far as the week's own share says.
+    let weighted = |of: &[f64]| of.iter().zip(&traffic).map(|(ndcg, share)| ndcg * share).sum::<f64>();
+    let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
+    let entered = target.as_ref().map(|target| world.entered(&index, &*model.encoder, target)).transpose()?;
+    println!(
+        "{}",
+        json!({
+            "user": arguments.user, "adversary": arguments.adversary, "seed": arguments.seed,
+            "decision": outcome.record.decision, "reason": outcome.record.reason, "seconds": seconds,
+            "pages": world.pages(), "impressions": arguments.impressions, "asked": world.asked.len(),
+            "repeated": {"before": weighted(&before), "after": weighted(&repeated), "bm25": weighted(&world.bm25(&index, &world.asked)?)},
+            "new": {"before": mean(&before_new), "after": mean(&new), "bm25": mean(&world.bm25(&index, &world.new)?)},
+            "lists_the_adversary_entered": entered, "training": outcome.record.metrics["training_queries"],
+        })
+    );
+    Ok(())
+}
+
+fn user(name: &str) -> Result<User> {
+    let parts: Vec<&str> = name.split('-').collect();
+    let number = |at: usize| -> Result<f64> {
+        parts.get(at).and_then(|part| part.parse().ok()).with_context(|| format!("{name}: a number is missing"))
+    };
+    match parts[0] {
+        "position" => Ok(User::Position { eta: number(1)?, other: number(2)? }),
+        "cascade" => Ok(User::Cascade { stop: number(1)?, other: number(2)? }),
+        "noise" => Ok(User::Noise { rate: number(1)? }),
+        other => bail!("expected position, cascade or noise, received {other:?}"),
+    }
+}
+
+/// The adversary by its name, and the page it is about.
+fn adversary(arguments: &Arguments, world: &World) -> Result<(Option<Adversary>, Option<PageId>)> {
+    let Some(name) = &arguments.adversary else { return Ok((None, None)) };
+    let page = world.intruder();
+    let adversary = match name.as_str() {
+        "one-page" => Adversary::OnePage { page: page.clone(), share: 0.05 },
+        "sybils" => Adversary::Sybils { page: page.clone(), sessions: 500 },
+        "new-page" => Adversary::NewPage { page: page.clone(), day: 4, share: 0.2 },
+        other => bail!("expected one-page, sybils or new-page, received {other:?}"),
+    };
+    Ok((Some(adversary), Some(page)))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("{}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
