@@ -72,12 +72,7 @@ impl Evidence {
     }
 
     fn positives(&self, own: &[(&Judgement, &Pair)], visits: &Visits, weighting: Weighting<'_>) -> Vec<PositivePage> {
-        let sure = |judgement: &Judgement| {
-            !judgement.held
-                && judgement.posterior >= self.options.positive
-                && judgement.positive >= self.options.pair_sessions
-        };
-        let mut kept: Vec<_> = own.iter().filter(|(judgement, _)| sure(judgement)).collect();
+        let mut kept: Vec<_> = own.iter().filter(|(judgement, _)| self.is_answer(judgement)).collect();
         kept.sort_by(|one, other| {
             let by_page = || visits.pages()[one.0.page].cmp(&visits.pages()[other.0.page]);
             other.0.posterior.total_cmp(&one.0.posterior).then_with(by_page)

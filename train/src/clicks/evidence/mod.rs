@@ -181,17 +181,24 @@ impl Evidence {
         &self.model
     }
 
-    /// For the gate: the pages that rather answer than not, per query (a place in [`Visits::queries`]), each with its
-    /// probability to, which is discounted for the ranks it was shown at. Queries without such a page are left out.
+    /// For the gate: the positives of each query (a place in [`Visits::queries`]), with their probability to answer it, in
+    /// which the ranks that they were shown at are discounted. Queries without a positive are left out.
     pub fn gains(&self, visits: &Visits) -> Vec<(usize, Vec<(PageId, f64)>)> {
         let mut gains: BTreeMap<usize, Vec<(PageId, f64)>> = BTreeMap::new();
         for judgement in &self.judgements {
-            if !judgement.held && judgement.posterior >= 0.5 && judgement.positive >= self.options.pair_sessions {
+            if self.is_answer(judgement) {
                 let gain = (visits.pages()[judgement.page].clone(), judgement.posterior);
                 gains.entry(judgement.query).or_default().push(gain);
             }
         }
         gains.into_iter().collect()
+    }
+}
+
+impl Evidence {
+    fn is_answer(&self, judgement: &Judgement) -> bool {
+        let sure = judgement.posterior >= self.options.positive && judgement.positive >= self.options.pair_sessions;
+        sure && !judgement.held
     }
 }
 

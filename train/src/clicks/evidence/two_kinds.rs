@@ -11,10 +11,13 @@
 
 use super::counts::{PLACES, Pair};
 
+/// Where the search begins: what answers get against a rank's mean, and what other pages get against answers. From one start
+/// alone a rank where nearly all pages answer may be taken for one where none do.
+const STARTS: [(f64, f64); 4] = [(1.1, 0.1), (1.1, 0.4), (2.0, 0.1), (2.0, 0.4)];
 /// Rounds of expectation maximisation.
 const ROUNDS: usize = 300;
 /// A change of the log likelihood per pair that ends them.
-const SETTLED: f64 = 1e-9;
+const SETTLED: f64 = 1e-7;
 /// Pages that draw the share of a rank to the mean.
 const DRAWN: f64 = 10.0;
 /// A page that does not answer must be clicked less than this against one that does, or the two are not told apart.
@@ -39,22 +42,33 @@ impl TwoKinds {
             totals[*place].1 += tally.positive;
         }
         let rate = totals.map(|(shown, positive)| probability((positive + 0.5) / (shown + 1.0)));
-        let one_kind: f64 = pairs.iter().map(|pair| log_likelihood(pair, &rate, 1.0)).sum();
-        let clicked = rate.map(|rate| probability(2.0 * rate));
-        let mut model = Self { clicked, kappa: 0.25, share: [0.3; PLACES], gain: f64::NEG_INFINITY };
+        let logs = logarithms(&rate, 1.0);
+        let one_kind: f64 = pairs.iter().map(|pair| log_likelihood(pair, &logs)).sum();
+        let starts = STARTS.into_iter().map(|(times, kappa)| {
+            let clicked = rate.map(|rate| probability(times * rate));
+            let mut model = Self { clicked, kappa, share: [0.3; PLACES], gain: f64::NEG_INFINITY };
+            model.climb(pairs, &totals);
+            let likelihood = model.expect(pairs).1;
+            (model, likelihood)
+        });
+        let none = (Self { clicked: rate, kappa: 0.999, share: [0.3; PLACES], gain: 0.0 }, f64::NEG_INFINITY);
+        let (mut model, likelihood) = starts.fold(none, |best, next| if next.1 > best.1 { next } else { best });
+        let places = totals.iter().filter(|(shown, _)| *shown > 0.0).count();
+        let cost = 0.5 * (places + 1) as f64 * (pairs.len().max(1) as f64).ln();
+        model.gain = likelihood - one_kind - cost;
+        model
+    }
+
+    fn climb(&mut self, pairs: &[Pair], totals: &[(f64, f64); PLACES]) {
         let mut before = f64::NEG_INFINITY;
         for _ in 0..ROUNDS {
-            let (weights, likelihood) = model.expect(pairs);
+            let (weights, likelihood) = self.expect(pairs);
             if (likelihood - before).abs() < SETTLED * pairs.len() as f64 {
                 break;
             }
             before = likelihood;
-            model.maximise(pairs, &weights, &totals);
+            self.maximise(pairs, &weights, totals);
         }
-        let places = totals.iter().filter(|(shown, _)| *shown > 0.0).count();
-        let cost = 0.5 * (places + 1) as f64 * (pairs.len().max(1) as f64).ln();
-        model.gain = model.expect(pairs).1 - one_kind - cost;
-        model
     }
 
     /// Whether there are two kinds.
@@ -64,7 +78,8 @@ impl TwoKinds {
 
     /// The logarithm of how much likelier the counts are if the page answers.
     pub fn log_ratio(&self, pair: &Pair) -> f64 {
-        log_likelihood(pair, &self.clicked, 1.0) - log_likelihood(pair, &self.clicked, self.kappa)
+        log_likelihood(pair, &logarithms(&self.clicked, 1.0))
+            - log_likelihood(pair, &logarithms(&self.clicked, self.kappa))
     }
 
     /// The probability that the page answers the query.
@@ -80,10 +95,11 @@ impl TwoKinds {
 
     fn expect(&self, pairs: &[Pair]) -> (Vec<f64>, f64) {
         let mut likelihood = 0.0;
+        let (answering, others) = (logarithms(&self.clicked, 1.0), logarithms(&self.clicked, self.kappa));
         let weight = |pair: &Pair| {
             let share = self.share[pair.main_place()];
-            let answers = share.ln() + log_likelihood(pair, &self.clicked, 1.0);
-            let other = (1.0 - share).ln() + log_likelihood(pair, &self.clicked, self.kappa);
+            let answers = share.ln() + log_likelihood(pair, &answering);
+            let other = (1.0 - share).ln() + log_likelihood(pair, &others);
             let most = answers.max(other);
             let sum = most + ((answers - most).exp() + (other - most).exp()).ln();
             likelihood += sum;
@@ -123,10 +139,15 @@ fn probability(value: f64) -> f64 {
     value.clamp(1e-5, 0.98)
 }
 
-fn log_likelihood(pair: &Pair, clicked: &[f64; PLACES], times: f64) -> f64 {
+/// The logarithms of the probabilities of a vote and of none, by place.
+fn logarithms(clicked: &[f64; PLACES], times: f64) -> [(f64, f64); PLACES] {
+    clicked.map(|rate| ((rate * times).ln(), (1.0 - rate * times).ln()))
+}
+
+fn log_likelihood(pair: &Pair, logarithms: &[(f64, f64); PLACES]) -> f64 {
     let at = |(place, tally): &(usize, super::counts::Tally)| {
-        let rate = clicked[*place] * times;
-        tally.positive * rate.ln() + (tally.shown - tally.positive) * (1.0 - rate).ln()
+        let (vote, none) = logarithms[*place];
+        tally.positive * vote + (tally.shown - tally.positive) * none
     };
     pair.tallies.iter().map(at).sum()
 }
