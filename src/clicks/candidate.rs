@@ -73,7 +73,7 @@ impl Candidate {
         index: &PageIndex,
         serving: &Model,
         data: &TrainingData,
-        validation: &[Question],
+        validation: &[Vec<Question>],
         (run, options): (&RunFolder, &ClickOptions),
         observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Self, Error> {
@@ -155,7 +155,7 @@ fn train(
     index: &PageIndex,
     serving: &Model,
     data: &TrainingData,
-    validation: &[Question],
+    validation: &[Vec<Question>],
     (out, options): (&Path, &ClickOptions),
     observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<PathBuf, Error> {
@@ -208,7 +208,8 @@ fn settings(options: &ClickOptions, data: &TrainingData, out: &Path) -> TrainOpt
         mini_batch: None,
         epochs: options.epochs,
         rate: options.rate.unwrap_or(match options.mode {
-            Mode::QuerySide | Mode::Projection => 1e-3,
+            Mode::QuerySide => 3e-4,
+            Mode::Projection => 1e-3,
             Mode::Lora => 2e-4,
             Mode::Full => 2e-5,
         }),

@@ -47,7 +47,6 @@ pub struct RunRecord {
 pub struct RunFolder {
     path: PathBuf,
     number: u32,
-
 }
 
 /// All complete runs of an index, by number.

@@ -18,11 +18,14 @@ use serde_json::{Value, json};
 use super::ClickOptions;
 use super::folder::History;
 use super::pages::Pages;
+use super::rehearsal;
 use crate::training::{MineOptions, mine};
 use crate::{Error, PageIndex};
 
 /// Negatives per query, skipped pages first.
 const NEGATIVES: usize = 30;
+/// Questions that taught and are asked again to tell when to stop, at most.
+const TAUGHT: usize = 200;
 /// Questions of earlier runs that are learnt from again, for each new one.
 const REPLAYED: f64 = 0.5;
 /// Where the questions of each run are kept, within an index.
@@ -126,6 +129,17 @@ impl Lessons {
     }
 }
 
+impl Lessons {
+    /// The questions that tell when to stop, half of the weight on those that taught, as repeated queries are much of what is
+    /// asked, and half on those that did not: held-out queries and `rehearsal`.
+    pub(super) fn validation(&self, rehearsal: Vec<Question>) -> [Vec<Question>; 2] {
+        let mut unseen = self.validation.clone();
+        unseen.extend(rehearsal);
+        let taught = self.training.iter().take(self.new).filter(|question| !question.positives.is_empty());
+        [taught.take(TAUGHT).cloned().collect(), unseen]
+    }
+}
+
 /// Gives questions negatives from the live index, after those that users skipped, and keeps them all in the index: the run of
 /// this number, and runs to come that replay them, read them there.
 pub(super) fn with_negatives(
@@ -167,5 +181,7 @@ fn earlier_questions(index: &Path) -> Result<Vec<Question>, Error> {
     let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let last = files.filter(|path| path.extension().is_some_and(|extension| extension == "parquet")).max();
-    Ok(last.map(|path| read_questions(&path)).transpose()?.map_or_else(Vec::new, |data| data.questions))
+    let data = last.map(|path| read_questions(&path)).transpose()?.unwrap_or_default();
+    let of_clicks = |question: &Question| !question.query_id.starts_with(rehearsal::GROUP);
+    Ok(data.questions.into_iter().filter(of_clicks).collect())
 }

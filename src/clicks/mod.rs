@@ -1,7 +1,8 @@
 //! From clicks to a better model: what `colqwen-index train-from-clicks` does.
 //!
 //! One run goes through these files in this order. [`folder`] finds what earlier runs left and what is new in the logs.
-//! [`lessons`] makes questions of clicks, with pages that are the same merged ([`pages`]), and holds some of them out. Negatives
+//! [`lessons`] makes questions of clicks, with pages that are the same merged ([`pages`]), and holds some of them out;
+//! [`rehearsal`] adds questions made of the pages' words, against forgetting. Negatives
 //! are mined from the live index, [`candidate`] trains, [`compare`] lets both models answer the held-out questions, and the gate
 //! decides. Only then is anything published; [`report`] tells what happened, with [`thumbnail`]s.
 //!
@@ -17,6 +18,7 @@ mod compare;
 mod folder;
 mod lessons;
 mod pages;
+mod rehearsal;
 mod report;
 mod thumbnail;
 
@@ -173,6 +175,10 @@ impl Outcome {
     }
 }
 
+/// Questions of the pages' own words that are rehearsed for each question of clicks.
+const REHEARSED: usize = 3;
+/// Further ones that tell when to stop.
+const VALIDATED: usize = 100;
 const PUBLISHED: &str = "published";
 const WOULD_PUBLISH: &str = "would publish";
 const REFUSED: &str = "refused";
@@ -210,10 +216,14 @@ pub fn train_from_clicks(
     }
     let serving = candidate::serving(&index)?;
     stage(&mut observe, "mining negatives")?;
-    let data = lessons::with_negatives(&lessons.training, &index, &*serving.encoder, night.run.number())?;
+    let rehearsed = lessons.new * REHEARSED;
+    let mut rehearsal = rehearsal::questions(&index, &pages, rehearsed + VALIDATED, options.seed)?;
+    let validation = Lessons::validation(&lessons, rehearsal.split_off(rehearsal.len().saturating_sub(VALIDATED)));
+    night.metrics["rehearsed_queries"] = rehearsal.len().into();
+    let questions: Vec<_> = lessons.training.iter().cloned().chain(rehearsal).collect();
+    let data = lessons::with_negatives(&questions, &index, &*serving.encoder, night.run.number())?;
     stage(&mut observe, "training")?;
-    let candidate =
-        Candidate::train(&index, &serving, &data, &lessons.validation, (&night.run, options), &mut observe)?;
+    let candidate = Candidate::train(&index, &serving, &data, &validation, (&night.run, options), &mut observe)?;
     stage(&mut observe, "comparing with the model that serves")?;
     let judged = Judged { index: &index, serving: &serving, candidate: &candidate, pages: &pages, lessons: &lessons };
     let (outcome, mut report) = judged.compare(history.trials(), options)?;

@@ -33,7 +33,7 @@ const DEPTH: usize = 10;
 /// Trains low-rank updates of `model` by which its queries find the pages that `data` names among those of `index`, whose
 /// vectors stay as they are, and writes everything to `out`: the log, the state, a plot, and at the end `model/`, the checkpoint
 /// with what was learnt merged. Where there are questions to validate by, the state that answers them best is kept, the
-/// model's own included, and the training ends when they gain nothing more. `options` have to say that queries alone learn.
+/// model's own included, and the training ends when they gain nothing more; each set of them has the same weight. `options` have to say that queries alone learn.
 ///
 /// # Errors
 /// The index holds pages of another model or lacks a page, a setting lies outside of its range, `out` holds a trained model
@@ -46,7 +46,7 @@ pub fn train_query_side(
     out: &Path,
     options: &TrainOptions,
     lora: Lora,
-    validation: &[Question],
+    validation: &[Vec<Question>],
     mut observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
 ) -> Result<TrainOutcome, Error> {
     let saved = run::new_model(out)?;
@@ -66,7 +66,7 @@ pub fn train_query_side(
     let mut early = EarlyStop::open(network.parameters(), out, options.resume)?;
     let validation = Validation::new(model, &network, index, validation)?;
     let look = |epoch: u64, early: &mut EarlyStop<'_>| -> Result<ControlFlow<()>, Error> {
-        if validation.questions.is_empty() || early.knows(epoch) {
+        if validation.sets.is_empty() || early.knows(epoch) {
             return Ok(ControlFlow::Continue(()));
         }
         Ok(early.look(Look { epoch, ndcg: validation.ndcg()? })?)
@@ -117,8 +117,7 @@ struct Validation<'v> {
     network: &'v Network,
     index: &'v PageIndex,
     searcher: Searcher,
-    questions: &'v [Question],
-    inputs: Vec<Arc<ModelInput>>,
+    sets: Vec<Vec<(&'v Question, Arc<ModelInput>)>>,
 }
 
 impl<'v> Validation<'v> {
@@ -126,25 +125,38 @@ impl<'v> Validation<'v> {
         model: &'v ColQwen2,
         network: &'v Network,
         index: &'v PageIndex,
-        questions: &'v [Question],
+        sets: &'v [Vec<Question>],
     ) -> Result<Self, Error> {
-        let input = |question: &Question| Ok(Arc::new(model.query_input(&[question.query.as_str()])?));
-        let inputs = questions.iter().map(input).collect::<Result<_, Error>>()?;
-        Ok(Self { model, network, index, searcher: index.searcher(), questions, inputs })
+        let input = |question: &'v Question| Ok((question, Arc::new(model.query_input(&[question.query.as_str()])?)));
+        let sets = sets.iter().filter(|set| !set.is_empty());
+        let sets = sets.map(|set| set.iter().map(input).collect::<Result<Vec<_>, Error>>());
+        Ok(Self { model, network, index, searcher: index.searcher(), sets: sets.collect::<Result<_, Error>>()? })
     }
 
+    /// The mean over the sets of the mean over their questions.
     fn ndcg(&self) -> Result<f64, Error> {
+        let means = self.sets.iter().map(|set| self.mean(set));
+        Ok(means.sum::<Result<f64, Error>>()? / self.sets.len().max(1) as f64)
+    }
+
+    fn mean(&self, set: &[(&Question, Arc<ModelInput>)]) -> Result<f64, Error> {
+        let vectors = set.iter().map(|(_, input)| self.vectors(input)).collect::<Result<Vec<_>, Error>>()?;
+        let request = |vectors| SearchRequest { vectors: Some(vectors), k: DEPTH, ..SearchRequest::default() };
+        let requests: Vec<SearchRequest<'_>> = vectors.into_iter().map(request).collect();
+        let answers = self.index.report_batch(&self.searcher, &requests)?;
         let mut sum = 0.0;
-        for (question, input) in self.questions.iter().zip(&self.inputs) {
-            let packed = self.network.infer(std::slice::from_ref(input))?;
-            let values = packed.vectors().flatten_all().and_then(|values| values.to_vec1::<f32>());
-            let vectors = MultiVector::try_new(packed.dim(), values.map_err(TrainError::from)?, UnitLength::Normalize)?;
-            let vectors = QueryVectors::new(vectors).with_origin(Origin::Model(self.model.serves_pages_of()));
-            let request = SearchRequest { vectors: Some(vectors), k: DEPTH, ..SearchRequest::default() };
-            let hits = self.index.search(&self.searcher, &request)?;
-            let ranking: Vec<PageId> = hits.into_iter().map(|hit| PageId::new(hit.doc_id, hit.page)).collect();
+        for ((question, _), answer) in set.iter().zip(answers) {
+            let ranking: Vec<PageId> = answer.hits.into_iter().map(|hit| PageId::new(hit.doc_id, hit.page)).collect();
             sum += Judged::new(&ranking, question.positives.iter().map(|positive| &positive.page))?.ndcg(DEPTH);
         }
-        Ok(sum / self.questions.len().max(1) as f64)
+        Ok(sum / set.len() as f64)
+    }
+
+    fn vectors(&self, input: &Arc<ModelInput>) -> Result<QueryVectors, Error> {
+        let packed = self.network.infer(std::slice::from_ref(input))?;
+        let values = packed.vectors().flatten_all().and_then(|values| values.to_vec1::<f32>());
+        let values = values.map_err(TrainError::from)?;
+        let vectors = MultiVector::try_new(packed.dim(), values, UnitLength::Normalize)?;
+        Ok(QueryVectors::new(vectors).with_origin(Origin::Model(self.model.serves_pages_of())))
     }
 }
