@@ -104,7 +104,8 @@ pub struct ShownPage {
 impl ShownPage {
     /// Hits in the order in which they are shown, best first.
     pub fn ranked(hits: &[Hit]) -> Vec<Self> {
-        let shown = |(rank, hit): (u32, &Hit)| Self { doc_id: hit.doc_id.clone(), page: hit.page, rank, score: hit.score };
+        let shown =
+            |(rank, hit): (u32, &Hit)| Self { doc_id: hit.doc_id.clone(), page: hit.page, rank, score: hit.score };
         (1..).zip(hits).map(shown).collect()
     }
 }

@@ -265,7 +265,9 @@ pub enum Error {
         available: u64,
     },
     /// A page of the index that gets no new vectors.
-    #[error("page {page} of {doc_id:?} cannot be encoded again: {problem}; nothing was published (pages can be left out)")]
+    #[error(
+        "page {page} of {doc_id:?} cannot be encoded again: {problem}; nothing was published (pages can be left out)"
+    )]
     PageLost {
         /// The document.
         doc_id: String,

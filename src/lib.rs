@@ -29,9 +29,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod click_log;
 #[cfg(feature = "train")]
 pub mod clicks;
-pub mod click_log;
 mod error;
 #[cfg(feature = "encode")]
 pub mod indexing;
@@ -47,11 +47,11 @@ pub use colqwen_index_ingest as ingest;
 pub use colqwen_index_train as train;
 pub use tantivy;
 
+pub use click_log::ClickLog;
 pub use colqwen_index_field::{
     Fallback, Fingerprint, Fusion, HitList, LateInteraction, LateInteractionOptions, LateInteractionQuery,
     LateInteractionRescorer, MultiVector, Normalization, Origin, PageHit, PageLayout, PageVectors, QueryVectors,
     RescoredHit, UnitLength,
 };
-pub use click_log::ClickLog;
 pub use error::Error;
 pub use page_index::{PageIndex, PageIndexOptions};

@@ -114,7 +114,8 @@ fn main() -> Result<()> {
     let served = index.model().context("the index records a model")?.name.clone();
     let model = Model::load(&served, "cpu")?;
     let traffic = world.traffic(&records);
-    let [repeated, new] = [world.judge(&index, &*model.encoder, &world.asked)?, world.judge(&index, &*model.encoder, &world.new)?];
+    let [repeated, new] =
+        [world.judge(&index, &*model.encoder, &world.asked)?, world.judge(&index, &*model.encoder, &world.new)?];
     let [before, before_new] = [world.before(&world.asked)?, world.before(&world.new)?];
     // Every second query of the weeks to come is new, as far as the week's own share says.
     let weighted = |of: &[f64]| of.iter().zip(&traffic).map(|(ndcg, share)| ndcg * share).sum::<f64>();

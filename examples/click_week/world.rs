@@ -88,7 +88,10 @@ impl World {
     pub fn intruder(&self) -> PageId {
         let mut counts: BTreeMap<&PageId, usize> = BTreeMap::new();
         for (query, shown) in &self.first {
-            shown.iter().filter(|page| !self.answers(query, page)).for_each(|page| *counts.entry(page).or_default() += 1);
+            shown
+                .iter()
+                .filter(|page| !self.answers(query, page))
+                .for_each(|page| *counts.entry(page).or_default() += 1);
         }
         let most = counts.iter().max_by_key(|(page, count)| (**count, std::cmp::Reverse(**page)));
         most.map_or_else(|| PageId::new("", 0), |(page, _)| (*page).clone())
@@ -105,7 +108,10 @@ impl World {
             }
         }
         let total: f64 = self.asked.iter().filter_map(|query| counts.get(query.as_str())).sum();
-        self.asked.iter().map(|query| counts.get(query.as_str()).copied().unwrap_or_default() / total.max(1.0)).collect()
+        self.asked
+            .iter()
+            .map(|query| counts.get(query.as_str()).copied().unwrap_or_default() / total.max(1.0))
+            .collect()
     }
 
     /// nDCG@10 of each query under a model.
@@ -168,5 +174,7 @@ impl World {
 /// Words of 4 to 12 letters, in lower case.
 fn distinct(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_alphanumeric()).map(str::to_lowercase);
-    words.filter(|word| (4..=12).contains(&word.len()) && word.bytes().all(|letter| letter.is_ascii_lowercase())).collect()
+    words
+        .filter(|word| (4..=12).contains(&word.len()) && word.bytes().all(|letter| letter.is_ascii_lowercase()))
+        .collect()
 }

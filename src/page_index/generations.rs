@@ -141,8 +141,10 @@ impl PageIndex {
         let (mut missing, mut returned) = (Vec::new(), Vec::new());
         if older.pointer.pages_generation() != self.pointer.pages_generation() {
             let (now, then) = (self.page_digests()?, older.page_digests()?);
-            let same = |page: &(String, u32), digest: &blake3::Hash| then.get(page).is_some_and(|(other, _)| other == digest);
-            missing = now.iter().filter(|(page, (digest, _))| !same(page, digest)).map(|(page, _)| page.clone()).collect();
+            let same =
+                |page: &(String, u32), digest: &blake3::Hash| then.get(page).is_some_and(|(other, _)| other == digest);
+            missing =
+                now.iter().filter(|(page, (digest, _))| !same(page, digest)).map(|(page, _)| page.clone()).collect();
             returned = then.into_keys().filter(|page| !now.contains_key(page)).collect();
         }
         self.keep_record()?;
@@ -242,7 +244,8 @@ fn remove(folder: &Path, number: u32) -> Result<bool, Error> {
     let generation = generation_folder(folder, number);
     let Some(lock) = lock_for_removal(&generation)? else { return Ok(false) };
     // Whoever went back to it held it open until `current` said so.
-    if Pointer::read(folder)?.is_some_and(|current| [current.generation, current.pages_generation()].contains(&number)) {
+    if Pointer::read(folder)?.is_some_and(|current| [current.generation, current.pages_generation()].contains(&number))
+    {
         return Ok(false);
     }
     let embeddings = embeddings_folder(folder, number);
@@ -259,7 +262,8 @@ fn remove(folder: &Path, number: u32) -> Result<bool, Error> {
 /// Removes the parts of embeddings in a folder, and the folder if nothing else is in it.
 pub(super) fn remove_parts(folder: &Path) -> Result<(), Error> {
     for name in names_in(folder)? {
-        let part = name.strip_suffix(".parquet").is_some_and(|number| number.len() == 8 && number.parse::<u32>().is_ok());
+        let part =
+            name.strip_suffix(".parquet").is_some_and(|number| number.len() == 8 && number.parse::<u32>().is_ok());
         if part {
             let path = folder.join(&name);
             fs::remove_file(&path).map_err(Error::io(&path, "remove it"))?;

@@ -18,9 +18,9 @@ mod next_generation;
 mod optimize;
 mod pointer;
 mod search;
-mod stored;
 #[cfg(feature = "encode")]
 mod sources;
+mod stored;
 mod writer;
 
 use std::fs;
@@ -44,9 +44,9 @@ pub use inspect::{Inspection, PageSource, StoredPage};
 pub use next_generation::{BuildOptions, EncodePages, LostPages, NextGeneration, PageToEncode};
 pub use pointer::RecordedModel;
 pub use search::{Answer, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
-pub use stored::StoredText;
 #[cfg(feature = "encode")]
 pub use sources::SourcePages;
+pub use stored::StoredText;
 pub use writer::PageIndexWriter;
 
 use lease::LeasedDirectory;

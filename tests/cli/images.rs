@@ -1,7 +1,6 @@
 //! What the program's own model finds by the images of pages, without a word of their text layer.
 
 use colqwen_index::ingest::builtin;
-use colqwen_index::ingest::encoder::Encoder;
 use colqwen_index::page_index::RecordedModel;
 use colqwen_index::{PageIndex, PageIndexOptions};
 

@@ -39,9 +39,7 @@ impl<'p> EarlyStop<'p> {
     pub fn open(parameters: &'p [Parameter], folder: &Path, resume: bool) -> Result<Self, Error> {
         let path = folder.join("validation.json");
         let looks = match std::fs::read(&path) {
-            Ok(text) if resume => {
-                serde_json::from_slice(&text).map_err(Error::json(&path))?
-            }
+            Ok(text) if resume => serde_json::from_slice(&text).map_err(Error::json(&path))?,
             _ => Vec::new(),
         };
         Ok(Self { parameters, folder: folder.to_owned(), looks })

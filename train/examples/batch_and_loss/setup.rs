@@ -74,7 +74,13 @@ pub struct Inputs {
 
 impl Inputs {
     pub fn batch(&self) -> Batch<'_, Arc<ModelInput>> {
-        Batch { queries: &self.queries, pages: &self.pages, constant_pages: None, targets: &self.targets }
+        Batch {
+            queries: &self.queries,
+            pages: &self.pages,
+            constant_pages: None,
+            teacher: None,
+            targets: &self.targets,
+        }
     }
 }
 
