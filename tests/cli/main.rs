@@ -2,6 +2,8 @@
 #![cfg(all(unix, feature = "cli", feature = "encode"))]
 
 mod changes;
+#[cfg(feature = "train")]
+mod clicks;
 mod crash;
 mod exact;
 mod exchange;

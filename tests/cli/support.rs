@@ -214,8 +214,13 @@ pub fn inspect(index: &Path) -> Value {
 
 /// Starts `index`.
 pub fn start_index(docs: &Path, index: &Path) -> Child {
+    start(&["index".as_ref(), docs.as_os_str(), "--index".as_ref(), index.as_os_str()])
+}
+
+/// Starts the program.
+pub fn start(arguments: &[impl AsRef<std::ffi::OsStr>]) -> Child {
     let mut command = Command::new(PROGRAM);
-    command.arg("index").arg(docs).arg("--index").arg(index);
+    command.args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

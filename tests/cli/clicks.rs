@@ -1,0 +1,198 @@
+//! `train-from-clicks`: from a log to a generation that is published, refused, or gone back from.
+//!
+//! Users mean pages by words that stand on none of them, so that the model before can know nothing of what they want.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::support::{PROGRAM, Ran, cli, pages, samples, signal, start, wait_until};
+
+const QUERIES: usize = 40;
+const VISITS: usize = 24;
+
+/// What the users of one log do.
+#[derive(Clone, Copy, PartialEq)]
+enum Users {
+    /// They click the page that they mean.
+    Mean,
+    /// They click anything.
+    Random,
+}
+
+/// Numbers that look random, by their key.
+fn chance(key: &[usize]) -> f64 {
+    let text = format!("{key:?}");
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    // Low bits of this hash are poor.
+    (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+fn query(number: usize) -> String {
+    let syllables = ["zal", "qui", "vox", "jum", "kry", "wef", "pyx", "hoz", "gax", "dwi"];
+    let word = |key: usize| format!("{}{}", syllables[key % 10], syllables[(key / 10 + 3 * key + 1) % 10]);
+    format!("{} {}", word(number), word(number + 57))
+}
+
+/// All pages of the samples, and which of them a query means.
+fn meant(shown: &[(String, u32)], number: usize) -> usize {
+    (number * 7 + number / 9) % shown.len()
+}
+
+/// Writes a log of a week over the pages of an index.
+fn write_log(path: &Path, index: &Path, users: Users) {
+    let mut all: Vec<(String, u32)> = pages(index).into_iter().map(|page| (page.doc_id, page.page)).collect();
+    all.sort();
+    let mut lines = String::new();
+    for visit in 0..QUERIES * VISITS {
+        // A session asks three queries in a row; every query is asked every day.
+        let (number, session) = ((visit * 11 + visit / QUERIES) % QUERIES, visit / 3);
+        let minute = visit * 10_000 / (QUERIES * VISITS);
+        let time = format!("2026-03-{:02}T{:02}:{:02}:00Z", 2 + minute / 1440, minute % 1440 / 60, minute % 60);
+        let turn = (number * 5) % all.len();
+        let list: Vec<&(String, u32)> = (0..all.len()).map(|at| &all[(at + turn) % all.len()]).collect();
+        let shown: Vec<Value> = (1..).zip(&list).map(|(rank, (doc_id, page))| {
+            json!({"doc_id": doc_id, "page": page, "rank": rank, "score": 1.0 / f64::from(rank)})
+        }).collect();
+        let id = format!("i{visit}");
+        let impression = json!({"v": 1, "kind": "impression", "id": id, "time": time, "session": format!("s{session}"),
+            "query": query(number), "shown": shown, "generation": "1", "randomised": false});
+        writeln!(lines, "{impression}").unwrap();
+        for (rank, page) in (1..).zip(&list) {
+            let wanted = **page == all[meant(&all, number)];
+            let likely = match users {
+                Users::Mean if wanted => 0.7,
+                Users::Mean => 0.03,
+                Users::Random => 0.15,
+            };
+            if chance(&[visit, rank]) < likely {
+                let click =
+                    json!({"v": 1, "kind": "click", "impression": id, "time": time, "rank": rank, "dwell_ms": 60_000});
+                writeln!(lines, "{click}").unwrap();
+            }
+        }
+    }
+    fs::write(path, lines).unwrap();
+}
+
+fn samples_index(folder: &Path) -> PathBuf {
+    let index = folder.join("index");
+    cli!("index", samples(), "--index", &index, "--bits", "16").done();
+    index
+}
+
+/// How many queries find the page they mean first.
+fn right(index: &Path) -> usize {
+    let mut all: Vec<(String, u32)> = pages(index).into_iter().map(|page| (page.doc_id, page.page)).collect();
+    all.sort();
+    let first = |number: &usize| {
+        let hits = cli!("search", index, query(*number), "-k", "1", "--effort", "exact", "--json").done().hits();
+        let (doc_id, page) = &all[meant(&all, *number)];
+        hits[0] == (doc_id.clone(), u64::from(*page))
+    };
+    (0..QUERIES).filter(first).count()
+}
+
+/// Every file that serves, with its bytes.
+fn served(index: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = vec![index.join("current")];
+    let mut folders = vec![index.join("generations")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    // Locks have no content, and who reads makes them.
+    files.retain(|file| !file.extension().is_some_and(|extension| extension == "lock" || extension == "lease"));
+    files.sort();
+    files.into_iter().map(|file| (file.clone(), fs::read(&file).unwrap())).collect()
+}
+
+fn train(index: &Path, log: &Path, more: &[&str]) -> Ran {
+    let fixed = ["--batch", "32", "--epochs", "12", "--rate", "0.004", "--seed", "1", "--json"];
+    let mut command = std::process::Command::new(PROGRAM);
+    command.args(["train-from-clicks", "--index"]).arg(index).arg("--clicks").arg(log);
+    Ran::of(command.args(fixed).args(more))
+}
+
+#[test]
+fn clicks_teach_the_query_side_and_a_step_back_is_kept() {
+    let temporary = tempfile::tempdir().unwrap();
+    let index = samples_index(temporary.path());
+    let log = temporary.path().join("clicks.jsonl");
+    write_log(&log, &index, Users::Mean);
+    let (before, vectors) = (right(&index), pages(&index));
+    let dry = train(&index, &log, &["--dry-run"]).done();
+    let object: Value = serde_json::from_str(dry.out.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (object["decision"].as_str(), object["generation"].as_u64()),
+        (Some("would publish"), Some(1)),
+        "{object}"
+    );
+    assert_eq!(right(&index), before);
+    let report = temporary.path().join("report.html");
+    let run = train(&index, &log, &["--report", report.to_str().unwrap()]).done();
+    let object: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
+    assert_eq!((object["decision"].as_str(), object["generation"].as_u64()), (Some("published"), Some(2)), "{object}");
+    let after = right(&index);
+    assert!(after >= before + QUERIES / 5, "{before} right before, {after} after");
+    // No stored vector has changed.
+    assert_eq!(pages(&index), vectors);
+    let html = fs::read_to_string(report).unwrap();
+    assert!(html.contains("nDCG@10") && html.contains("data:image/png") && html.contains("<svg"));
+    assert!((0..QUERIES).all(|number| !html.contains(&query(number))), "queries go by their hashes");
+    let model = index.canonicalize().unwrap().join("models/000002");
+    assert!(model.join("page/config.json").exists() && model.join("query/config.json").exists());
+    // The same log again has nothing new.
+    let again = train(&index, &log, &[]);
+    assert_eq!(again.code, Some(3), "{again:?}");
+    cli!("rollback", &index).done();
+    assert_eq!(right(&index), before);
+}
+
+#[test]
+fn noise_is_refused_and_nothing_that_serves_changes() {
+    let temporary = tempfile::tempdir().unwrap();
+    let index = samples_index(temporary.path());
+    let log = temporary.path().join("clicks.jsonl");
+    write_log(&log, &index, Users::Random);
+    let before = served(&index);
+    let run = train(&index, &log, &[]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    let object: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
+    assert_eq!((object["decision"].as_str(), object["generation"].as_u64()), (Some("refused"), Some(1)), "{object}");
+    assert!(!object["reason"].as_str().unwrap().is_empty());
+    assert_eq!(served(&index), before);
+    // A log of something else is no log.
+    fs::write(&log, "not a record\n{\"v\": 9}\n").unwrap();
+    let error = train(&index, &log, &[]).refused(1);
+    assert!(error.contains("clicks.jsonl") && error.contains("line 1"), "{error}");
+}
+
+#[test]
+fn a_killed_run_is_gone_on_with() {
+    let temporary = tempfile::tempdir().unwrap();
+    let index = samples_index(temporary.path());
+    let log = temporary.path().join("clicks.jsonl");
+    write_log(&log, &index, Users::Mean);
+    let before = served(&index);
+    let steps = index.join("runs/000001/train/steps.jsonl");
+    let mut arguments =
+        vec!["train-from-clicks", "--index", index.to_str().unwrap(), "--clicks", log.to_str().unwrap()];
+    arguments.extend(["--batch", "32", "--epochs", "12", "--rate", "0.004", "--seed", "1", "--json"]);
+    let mut program = start(&arguments);
+    let lines = || fs::read_to_string(&steps).map_or(0, |text| text.lines().count());
+    assert!(wait_until(&mut program, || lines() >= 25), "it ended before it could be killed");
+    signal(&program, "-KILL");
+    program.wait().unwrap();
+    assert_eq!(served(&index), before);
+    let run = train(&index, &log, &[]).done();
+    let object: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
+    assert_eq!((object["decision"].as_str(), object["run"].as_u64()), (Some("published"), Some(1)), "{object}");
+    assert!(!index.join("runs/000002").exists());
+}
