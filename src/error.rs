@@ -93,13 +93,15 @@ pub enum Error {
         problem: String,
     },
     /// A pointer file of another version.
-    #[error("{path:?} has version {received}, this build reads version {expected}; use the release that wrote it")]
+    #[error(
+        "{path:?} has version {received}, this build reads versions up to {expected}; use the release that wrote it"
+    )]
     PointerVersion {
         /// The file.
         path: PathBuf,
         /// Version of the file.
         received: u64,
-        /// Version that this build reads.
+        /// The newest version that this build reads.
         expected: u64,
     },
     /// A column whose name the index needs for itself.
@@ -205,6 +207,87 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Another generation is in use than the one that is open.
+    #[error("{path:?} is open at generation {opened}, and generation {current} is in use now; call `reload` first")]
+    OtherGeneration {
+        /// The folder.
+        path: PathBuf,
+        /// The generation that is open.
+        opened: u32,
+        /// The one in use.
+        current: u32,
+    },
+    /// A generation that is not kept.
+    #[error(
+        "{path:?} has no generation {} to go back to; it keeps {kept:?}",
+        .to.map_or("before this one".to_owned(), |to| to.to_string())
+    )]
+    GenerationGone {
+        /// The folder.
+        path: PathBuf,
+        /// The generation that was asked for; the previous one if none was named.
+        to: Option<u32>,
+        /// Those that are kept.
+        kept: Vec<u32>,
+    },
+    /// A generation that is in use already.
+    #[error("generation {generation} of {path:?} is the one in use")]
+    GenerationInUse {
+        /// The folder.
+        path: PathBuf,
+        /// The generation.
+        generation: u32,
+    },
+    /// A generation is being built already.
+    #[error("the next generation of {path:?} is being built by another process; wait for it, or end it")]
+    BeingBuilt {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Not enough room on the disk.
+    #[error("{path:?} has {available} bytes free, {needed} are needed for {what}; make room, or use another disk")]
+    DiskSpace {
+        /// The folder.
+        path: PathBuf,
+        /// What needs the room.
+        what: &'static str,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        available: u64,
+    },
+    /// A page of the index that gets no new vectors.
+    #[error(
+        "page {page} of {doc_id:?} cannot be encoded again: {problem}; nothing was published (pages can be left out)"
+    )]
+    PageLost {
+        /// The document.
+        doc_id: String,
+        /// The page.
+        page: u32,
+        /// Why not.
+        problem: String,
+    },
+    /// New vectors that are not what was announced.
+    #[error("{what}: received {received}, expected {expected}")]
+    NewVectors {
+        /// What is wrong.
+        what: &'static str,
+        /// What was given.
+        received: String,
+        /// What the new generation takes.
+        expected: String,
+    },
+    /// A model of two parts where one checkpoint is wanted.
+    #[cfg(feature = "encode")]
+    #[error("{path:?} is a model of two parts; name one of them, its folder page or query")]
+    TwoParts {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A click on rank 0.
+    #[error("ranks count from 1, received a click on rank 0")]
+    ClickRank,
     /// Files that cannot stand in one index.
     #[error("{path:?} holds pages of model {received}, an earlier file pages of {expected}; use one model per index")]
     MixedModels {

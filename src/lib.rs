@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod click_log;
 mod error;
 #[cfg(feature = "encode")]
 pub mod indexing;
@@ -44,6 +45,7 @@ pub use colqwen_index_ingest as ingest;
 pub use colqwen_index_train as train;
 pub use tantivy;
 
+pub use click_log::ClickLog;
 pub use colqwen_index_field::{
     Fallback, Fingerprint, Fusion, HitList, LateInteraction, LateInteractionOptions, LateInteractionQuery,
     LateInteractionRescorer, MultiVector, Normalization, Origin, PageHit, PageLayout, PageVectors, QueryVectors,

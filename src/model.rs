@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use colqwen_index_ingest::builtin;
 use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions, parse_device};
 use colqwen_index_ingest::encoder::Encoder;
+use colqwen_index_ingest::two_parts::TwoParts;
 
 use crate::Error;
 use crate::page_index::RecordedModel;
@@ -18,13 +19,19 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads `builtin`, the checkpoint in a folder, or the checkpoint of a hub id such as `vidore/colqwen2-v1.0`, onto
+    /// Loads `builtin`, the checkpoint or the model of two parts in a folder, or the checkpoint of a hub id such as `vidore/colqwen2-v1.0`, onto
     /// `cpu` or `cuda:N`.
     ///
     /// # Errors
     /// There is no such checkpoint or device, or a file of it is missing or damaged.
     pub fn load(name: &str, device: &str) -> Result<Self, Error> {
-        let encoder = Box::new(load_colqwen2(name, device)?);
+        let folder = Path::new(name);
+        let encoder: Box<dyn Encoder> = if name != builtin::NAME && TwoParts::is_folder(folder) {
+            let options = LoadOptions { device: parse_device(device)?, ..LoadOptions::default() };
+            Box::new(TwoParts::load(folder, &options)?)
+        } else {
+            Box::new(load_colqwen2(name, device)?)
+        };
         if name == builtin::NAME {
             return Ok(Self { encoder, name: name.to_owned() });
         }
@@ -47,9 +54,12 @@ impl Model {
 /// The checkpoint that a name stands for, as [`Model::load`] finds it, with all that is particular to ColQwen2.
 ///
 /// # Errors
-/// As [`Model::load`].
+/// As [`Model::load`], or it is a model of two parts.
 pub fn load_colqwen2(name: &str, device: &str) -> Result<ColQwen2, Error> {
     let device = parse_device(device)?;
+    if name != builtin::NAME && TwoParts::is_folder(Path::new(name)) {
+        return Err(Error::TwoParts { path: name.into() });
+    }
     if name == builtin::NAME {
         return Ok(ColQwen2::builtin()?);
     }

@@ -47,6 +47,10 @@ pub use self::load::{LoadOptions, WeightMemory, parse_device};
 pub use self::save::save_new_model;
 pub use self::settings::Settings;
 
+pub(crate) use self::adapter::CONFIG as ADAPTER_CONFIG;
+pub(crate) use self::load::CONFIG as CONFIG_FILE;
+pub(crate) use self::settings::FILE as SETTINGS_FILE;
+
 use self::checkpoint::Checkpoint;
 use self::folder::Folder;
 use self::model::{Model, ModelInput};

@@ -22,6 +22,8 @@ mod mapped;
 #[cfg(feature = "encode")]
 pub mod page;
 pub mod pooling;
+#[cfg(feature = "encode")]
+pub mod two_parts;
 pub mod whole_file;
 #[cfg(feature = "encode")]
 pub mod whole_folder;

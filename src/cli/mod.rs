@@ -6,6 +6,7 @@ mod encode;
 #[cfg(feature = "train")]
 mod eval;
 mod export;
+mod generations;
 mod import;
 #[cfg(feature = "encode")]
 mod index;
@@ -17,7 +18,10 @@ mod mine;
 mod model;
 mod optimize;
 mod progress;
+#[cfg(feature = "encode")]
+mod reencode;
 mod results;
+mod rollback;
 mod search;
 mod stats;
 #[cfg(feature = "train")]
@@ -55,6 +59,10 @@ enum Command {
     Inspect(inspect::Arguments),
     Optimize(optimize::Arguments),
     Delete(delete::Arguments),
+    #[cfg(feature = "encode")]
+    Reencode(reencode::Arguments),
+    Generations(generations::Arguments),
+    Rollback(rollback::Arguments),
     #[cfg(feature = "train")]
     Train(train::Arguments),
     #[cfg(feature = "train")]
@@ -94,6 +102,10 @@ pub fn run() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Optimize(arguments) => optimize::run(arguments, quiet),
         Command::Delete(arguments) => delete::run(arguments, quiet),
+        #[cfg(feature = "encode")]
+        Command::Reencode(arguments) => reencode::run(arguments, quiet),
+        Command::Generations(arguments) => generations::run(arguments),
+        Command::Rollback(arguments) => rollback::run(arguments, quiet),
         #[cfg(feature = "train")]
         Command::Train(arguments) => train::run(arguments, quiet),
         #[cfg(feature = "train")]

@@ -9,8 +9,13 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 const TABLE_WIDTH: u16 = 110;
 
 /// One JSON line per query. Where pages were found by MaxSim it says how many of the first hits are proven, the share of
-/// the true hits that is expected to be there, and the bits that hits were scored at.
-pub fn json_line(out: &mut impl Write, query_id: &str, answer: &Answer) -> anyhow::Result<()> {
+/// the true hits that is expected to be there, and the bits that hits were scored at; where it was logged, as which impression.
+pub fn json_line(
+    out: &mut impl Write,
+    query_id: &str,
+    answer: &Answer,
+    impression: Option<&str>,
+) -> anyhow::Result<()> {
     let hits: Vec<_> = answer
         .hits
         .iter()
@@ -21,6 +26,9 @@ pub fn json_line(out: &mut impl Write, query_id: &str, answer: &Answer) -> anyho
         line["proven"] = report.proven.into();
         line["expected_recall"] = ((f64::from(report.expected_recall) * 1e4).round() / 1e4).into();
         line["bits"] = report.precision.bits().into();
+    }
+    if let Some(impression) = impression {
+        line["impression"] = impression.into();
     }
     writeln!(out, "{line}")?;
     Ok(())

@@ -4,9 +4,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use colqwen_index::PageIndex;
+use colqwen_index::click_log::{Impression, LoggedQuery, ShownPage};
 use colqwen_index::ingest::embeddings::{QueryReader, QueryRecord};
-use colqwen_index::page_index::{Effort, Hit, Mode, SearchRequest};
+use colqwen_index::page_index::{Answer, Effort, Hit, Mode, SearchRequest};
+use colqwen_index::{ClickLog, Fingerprint, PageIndex};
 
 use super::stats::Stats;
 use super::{results, wrong_usage};
@@ -61,6 +62,13 @@ pub struct Arguments {
     /// Measure the queries of --queries and write CPU and wall times to this file, as JSON.
     #[arg(long, value_name = "FILE", requires = "queries", conflicts_with = "query")]
     stats: Option<PathBuf>,
+    /// Append what is shown to this log of impressions and clicks, and print the impression's id: with --json as
+    /// `impression`, else below the table. `train-from-clicks` reads such logs.
+    #[arg(long, value_name = "FILE", conflicts_with = "queries")]
+    log: Option<PathBuf>,
+    /// Who searches, for the log: an id that says nothing about the person.
+    #[arg(long, value_name = "S", default_value = "", requires = "log")]
+    session: String,
     /// Print one JSON line per query.
     #[arg(long)]
     json: bool,
@@ -116,7 +124,7 @@ fn batch(arguments: &Arguments, index: &PageIndex, file: &Path, threads: usize) 
     let mut out = BufWriter::new(std::io::stdout().lock());
     for (query, answer) in queries.iter().zip(&answers) {
         if arguments.json {
-            results::json_line(&mut out, &query.query_id, answer)?;
+            results::json_line(&mut out, &query.query_id, answer, None)?;
         } else {
             writeln!(out, "{}", query.query_id)?;
             results::table(&mut out, &with_snippets(index, &searcher, &answer.hits, query.text.as_deref())?)?;
@@ -142,19 +150,45 @@ fn single(arguments: &Arguments, index: &PageIndex, query: &str, quiet: bool) ->
         effort: arguments.effort,
         ..SearchRequest::default()
     };
+    let mut model = None;
     if mode != Mode::Bm25 {
-        encode_query(arguments, index, query, &mut request, quiet)?;
+        model = Some(encode_query(arguments, index, query, &mut request, quiet)?);
     }
     let answer = index.report(&searcher, &request)?;
+    let impression = log(arguments, index, query, &answer, model)?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
-        results::json_line(&mut out, "0", &answer)?;
+        results::json_line(&mut out, "0", &answer, impression.as_deref())?;
     } else {
         results::table(&mut out, &with_snippets(index, &searcher, &answer.hits, Some(query))?)?;
+        if let Some(impression) = impression {
+            writeln!(out, "impression {impression}")?;
+        }
     }
     Ok(())
 }
 
+/// Logs what is about to be shown; returns the impression's id.
+fn log(
+    arguments: &Arguments,
+    index: &PageIndex,
+    query: &str,
+    answer: &Answer,
+    query_fingerprint: Option<Fingerprint>,
+) -> anyhow::Result<Option<String>> {
+    let Some(file) = &arguments.log else { return Ok(None) };
+    let impression = Impression {
+        session: &arguments.session,
+        query: LoggedQuery::Text(query),
+        shown: &ShownPage::ranked(&answer.hits),
+        generation: index.generation(),
+        query_fingerprint,
+        randomised: false,
+    };
+    Ok(Some(ClickLog::append(file)?.impression(&impression)?.to_string()))
+}
+
+/// Gives the request the query's vectors; returns the query fingerprint of their model.
 #[cfg(feature = "encode")]
 fn encode_query(
     arguments: &Arguments,
@@ -162,18 +196,24 @@ fn encode_query(
     query: &str,
     request: &mut SearchRequest<'_>,
     quiet: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Fingerprint> {
     let encoder = super::model::for_search(index, arguments.model.as_deref())?;
     if !encoder.is_trained() {
         super::progress::remark(quiet, super::model::UNTRAINED);
         request.late_weight = Some(colqwen_index::page_index::UNTRAINED_LATE_WEIGHT);
     }
     request.vectors = encoder.encode_queries(&[query])?.pop();
-    Ok(())
+    Ok(encoder.query_fingerprint())
 }
 
 #[cfg(not(feature = "encode"))]
-fn encode_query(_: &Arguments, _: &PageIndex, _: &str, _: &mut SearchRequest<'_>, _: bool) -> anyhow::Result<()> {
+fn encode_query(
+    _: &Arguments,
+    _: &PageIndex,
+    _: &str,
+    _: &mut SearchRequest<'_>,
+    _: bool,
+) -> anyhow::Result<Fingerprint> {
     Err(wrong_usage("this build cannot encode a question; use --mode bm25, or --queries with encoded queries"))
 }
 

@@ -124,14 +124,14 @@ impl PageIndex {
             });
         }
         let mut report = IndexingReport::default();
+        let mut writer = self.current_writer()?;
+        // Only the one writer may sweep up after others, and it starts from what they committed last.
+        self.reload()?;
         let folder = match &options.embeddings {
             KeepEmbeddings::InIndex => Some(self.embeddings_folder()),
             KeepEmbeddings::In(folder) => Some(folder.clone()),
             KeepEmbeddings::No => None,
         };
-        let mut writer = self.writer()?;
-        // Only the one writer may sweep up after others, and it starts from what they committed last.
-        self.reload()?;
         self.record_model(model.recorded())?;
         let factor = options.pool_factor.unwrap_or(self.pool_factor());
         self.record_pool_factor(factor)?;

@@ -74,8 +74,12 @@ impl Parts {
         // Content and number of the pages taken, by document.
         let mut taken: HashMap<String, (Option<Vec<u8>>, u64)> = HashMap::new();
         let mut included = self.committed;
+        let model = index.origin()?;
         for part in &self.open {
-            for page in PageReader::open(self.path(*part))? {
+            let reader = PageReader::open(self.path(*part))?;
+            // What an earlier model made is not for this generation.
+            let of_this_model = reader.origin().agrees_with(model);
+            for page in reader.into_iter().take_while(|_| of_this_model) {
                 let page = page?;
                 if !stored.contains_key(&page.doc_id) {
                     stored.insert(page.doc_id.clone(), index.pages_of(&page.doc_id)?);

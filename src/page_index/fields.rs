@@ -8,6 +8,7 @@ use tantivy::schema::{
 use tantivy::schema::{Schema, TEXT};
 use tantivy::{DateTime, TantivyDocument, Term};
 
+use super::next_generation::PageToEncode;
 use crate::Error;
 
 /// What separates document and page in a page key; no file name holds it.
@@ -167,6 +168,30 @@ impl PageFields {
         }
         handle.add(&mut document, self.tokens, &page.vectors)?;
         Ok(document)
+    }
+
+    /// Document and number of a stored page; `None` if the document is not a page of this index.
+    pub(super) fn key_of(&self, document: &TantivyDocument) -> Option<(String, u32)> {
+        let value = |field: Field| document.get_first(field).map(OwnedValue::from);
+        match (value(self.doc_id)?, value(self.page)?) {
+            (OwnedValue::Str(doc_id), OwnedValue::U64(page)) => Some((doc_id, u32::try_from(page).ok()?)),
+            _ => None,
+        }
+    }
+
+    /// What a stored page says of where its vectors come from; `None` if the document is not a page of this index.
+    pub(super) fn page_to_encode(&self, document: &TantivyDocument) -> Option<PageToEncode> {
+        let (doc_id, page) = self.key_of(document)?;
+        let value = |field: Field| document.get_first(field).map(OwnedValue::from);
+        let text = |field: Field| match value(field)? {
+            OwnedValue::Str(text) => Some(text),
+            _ => None,
+        };
+        let content_hash = match value(self.content_hash) {
+            Some(OwnedValue::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        };
+        Some(PageToEncode { doc_id, page, source: text(self.source), content_hash })
     }
 
     /// A stored document and its vectors as a page; `None` if the document is not a page of this index.

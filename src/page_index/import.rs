@@ -64,8 +64,8 @@ impl PageIndex {
         mut progress: impl FnMut(u64) -> bool,
     ) -> Result<ImportReport, Error> {
         let mut report = ImportReport::default();
+        let mut writer = self.current_writer()?;
         readers.iter().try_for_each(|reader| self.check_file(reader))?;
-        let mut writer = self.writer()?;
         let factor = readers.iter().flat_map(|reader| &reader.metadata().pool_factors).copied().max();
         if let Some(factor) = factor.filter(|_| !self.has_pooled()) {
             self.record_pool_factor(factor)?;

@@ -2,27 +2,34 @@
 //!
 //! ```text
 //! DIR/current                    which generation is in use, and which model made its pages
-//! DIR/generations/000001/        the tantivy index
+//! DIR/generations/000001/        the tantivy index, and what `current` says while it is in use
 //! DIR/embeddings/00000001.parquet  the token embeddings as they were encoded, part by part
+//! DIR/generations/000002/embeddings/  those of a later generation, of another model
 //! ```
 //! An application with a tantivy index of its own uses [`LateInteraction`] and needs none of this.
 
 mod export;
 pub(crate) mod fields;
+mod generations;
 mod import;
 mod inspect;
+mod lease;
+mod next_generation;
 mod optimize;
 mod pointer;
 mod search;
+#[cfg(feature = "encode")]
+mod sources;
 mod writer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use colqwen_index_field::{LateInteraction, LateInteractionOptions, Origin, Precision};
 use colqwen_index_ingest::embeddings::FurtherColumn;
 use colqwen_index_ingest::pooling::PoolFactor;
-use tantivy::directory::MmapDirectory;
 use tantivy::index::IndexSettings;
 use tantivy::{Index, IndexReader, Searcher};
 
@@ -30,13 +37,23 @@ use crate::Error;
 
 pub use colqwen_index_field::Effort;
 pub use fields::PageFields;
+pub use generations::{GenerationInfo, KeepGenerations, Published, RolledBack};
 pub use import::ImportReport;
 pub use inspect::{Inspection, StoredPage};
+pub use next_generation::{BuildOptions, EncodePages, LostPages, NextGeneration, PageToEncode};
 pub use pointer::RecordedModel;
 pub use search::{Answer, Hit, Mode, SearchRequest, UNTRAINED_LATE_WEIGHT};
+#[cfg(feature = "encode")]
+pub use sources::SourcePages;
 pub use writer::PageIndexWriter;
 
+use lease::LeasedDirectory;
 use pointer::Pointer;
+
+/// How often an index is opened again whose generation is replaced and removed meanwhile,
+const OPEN_ATTEMPTS: usize = 50;
+/// and how long to wait in between.
+const OPEN_WAIT: Duration = Duration::from_millis(10);
 
 /// The folder of the token embeddings within a page index.
 const EMBEDDINGS_FOLDER: &str = "embeddings";
@@ -89,6 +106,9 @@ impl PageIndex {
             model: options.model.clone(),
             columns: options.further.clone(),
             pool_factor: None,
+            pages_of: None,
+            created: Some(seconds_now()),
+            previous: None,
         };
         let field_options =
             LateInteractionOptions::new(options.dim).with_precision(options.precision).with_f16_kept(options.keep_f16);
@@ -98,9 +118,8 @@ impl PageIndex {
         if generation.exists() {
             fs::remove_dir_all(&generation).map_err(Error::io(&generation, "remove what an interrupted run left"))?;
         }
-        fs::create_dir_all(&generation).map_err(Error::io(&generation, "create it"))?;
         let handle = LateInteraction::new();
-        let index = handle.create(open_directory(&generation)?, schema, IndexSettings::default())?;
+        let index = handle.create(LeasedDirectory::create(&generation)?, schema, IndexSettings::default())?;
         pointer.write(folder)?;
         let reader = handle.reader(&index)?;
         Ok(Self { folder: folder.to_owned(), pointer, handle, index, reader, fields })
@@ -112,11 +131,28 @@ impl PageIndex {
     /// There is none, or a file of it is damaged or of another version.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
         let folder = folder.as_ref();
-        let Some(pointer) = Pointer::read(folder)? else {
-            return Err(Error::NoIndex { path: folder.to_owned() });
-        };
+        let mut attempt = 1;
+        loop {
+            let Some(pointer) = Pointer::read(folder)? else {
+                return Err(Error::NoIndex { path: folder.to_owned() });
+            };
+            let pages = generation_folder(folder, pointer.pages_generation());
+            match LeasedDirectory::open(&pages)? {
+                Some(directory) => return Self::open_generation(folder, pointer, directory),
+                // It was replaced and removed after the pointer was read: read it again.
+                None if attempt < OPEN_ATTEMPTS => sleep(OPEN_WAIT),
+                None => {
+                    let cause = std::io::Error::from(std::io::ErrorKind::NotFound);
+                    return Err(Error::Io { path: pages, action: "open the generation in use", cause });
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    fn open_generation(folder: &Path, pointer: Pointer, directory: LeasedDirectory) -> Result<Self, Error> {
         let handle = LateInteraction::new();
-        let index = handle.open(open_directory(&generation_folder(folder, pointer.generation))?)?;
+        let index = handle.open(directory)?;
         let fields = PageFields::of(&index.schema(), &pointer.columns)?;
         let reader = handle.reader(&index)?;
         Ok(Self { folder: folder.to_owned(), pointer, handle, index, reader, fields })
@@ -127,7 +163,8 @@ impl PageIndex {
         Ok(Pointer::read(folder.as_ref())?.is_some())
     }
 
-    /// Moves on to the last commit and, if the pointer was replaced, to its generation.
+    /// Moves on to the last commit and, if the pointer was replaced, to its generation. Searchers that were taken before keep
+    /// theirs, with its model, until they are dropped; take a new one, and encode queries with [`model`](Self::model).
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -154,9 +191,9 @@ impl PageIndex {
         &self.folder
     }
 
-    /// The folder of the embeddings, part by part.
+    /// The folder of the embeddings, part by part: those of the model in use.
     pub fn embeddings_folder(&self) -> PathBuf {
-        self.folder.join(EMBEDDINGS_FOLDER)
+        embeddings_folder(&self.folder, self.pointer.pages_generation())
     }
 
     /// The late-interaction handle of the index.
@@ -256,6 +293,15 @@ fn generation_folder(folder: &Path, generation: u32) -> PathBuf {
     folder.join("generations").join(format!("{generation:06}"))
 }
 
-fn open_directory(folder: &Path) -> Result<MmapDirectory, Error> {
-    Ok(MmapDirectory::open(folder).map_err(tantivy::TantivyError::from)?)
+/// Where the embeddings of a generation's pages are kept. The first generation's stand beside it, as they did before there were
+/// others.
+fn embeddings_folder(folder: &Path, generation: u32) -> PathBuf {
+    match generation {
+        1 => folder.join(EMBEDDINGS_FOLDER),
+        _ => generation_folder(folder, generation).join(EMBEDDINGS_FOLDER),
+    }
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

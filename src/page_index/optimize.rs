@@ -18,7 +18,7 @@ impl PageIndex {
         if !embeddings.is_empty() {
             self.import(embeddings, progress)?;
         }
-        let writer = self.writer()?;
+        let writer = self.current_writer()?;
         writer.merge_all(&self.index.searchable_segment_ids()?)?;
         self.reload()
     }

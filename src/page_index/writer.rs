@@ -6,6 +6,7 @@ use tantivy::directory::error::LockError;
 use tantivy::index::SegmentId;
 use tantivy::{IndexWriter, TantivyError};
 
+use super::pointer::Pointer;
 use super::{PageFields, PageIndex};
 use crate::Error;
 
@@ -34,8 +35,35 @@ impl PageIndex {
     /// Opens the index for writing.
     ///
     /// # Errors
-    /// Another process or writer has it open.
+    /// Another process or writer has it open, or another generation was published meanwhile ([`Error::OtherGeneration`]).
     pub fn writer(&self) -> Result<PageIndexWriter, Error> {
+        let writer = self.unchecked_writer()?;
+        // Publishing takes the same lock, so from here on the generation in use stays what it is.
+        let current = Pointer::read(&self.folder)?.map(|pointer| pointer.generation);
+        match current {
+            Some(current) if current != self.pointer.generation => {
+                let (path, opened) = (self.folder.clone(), self.pointer.generation);
+                Err(Error::OtherGeneration { path, opened, current })
+            }
+            _ => Ok(writer),
+        }
+    }
+
+    /// Opens the generation in use for writing, after moving on to it if need be.
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer) and [`reload`](Self::reload).
+    pub fn current_writer(&mut self) -> Result<PageIndexWriter, Error> {
+        loop {
+            match self.writer() {
+                Err(Error::OtherGeneration { .. }) => self.reload()?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Opens this generation for writing, in use or not.
+    pub(super) fn unchecked_writer(&self) -> Result<PageIndexWriter, Error> {
         let writer =
             self.index.writer_with_num_threads(WRITER_THREADS, WRITER_MEMORY).map_err(|error| match error {
                 TantivyError::LockFailure(LockError::LockBusy, _) => Error::Busy { path: self.folder.clone() },
@@ -76,7 +104,6 @@ impl PageIndexWriter {
     }
 
     /// Records with the next commit that parts of embeddings up to `part` are in the index.
-    #[cfg(feature = "encode")]
     pub(crate) fn includes_part(&mut self, part: u64) {
         self.last_part = self.last_part.max(part);
     }

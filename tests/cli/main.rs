@@ -9,9 +9,12 @@ mod files;
 mod further;
 mod index_search;
 mod pooling;
+mod reencoding;
 mod small;
 mod support;
 #[cfg(feature = "train")]
 mod training;
+#[cfg(feature = "train")]
+mod two_parts;
 mod usage;
 mod writers;

@@ -82,6 +82,14 @@ impl Folder {
         }
     }
 
+    /// Copies a file.
+    pub(crate) fn copy(&self, file: &str, to: &Path) -> Result<(), EncoderError> {
+        match self.embedded(file) {
+            Some(bytes) => std::fs::write(to, bytes).map_err(EncoderError::io(to)),
+            None => std::fs::copy(self.path(file), to).map(drop).map_err(EncoderError::io(self.path(file))),
+        }
+    }
+
     /// The contents of a JSON file.
     pub(crate) fn json(&self, file: &str) -> Result<Value, EncoderError> {
         serde_json::from_slice(&self.read(file)?).map_err(EncoderError::json(self.path(file)))

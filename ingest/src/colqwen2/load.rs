@@ -50,6 +50,8 @@ impl Default for LoadOptions {
     }
 }
 
+/// The configuration of every whole checkpoint.
+pub(crate) const CONFIG: &str = "config.json";
 /// Bytes of f32 weights up to which [`WeightMemory::Auto`] holds them.
 const AUTO_HELD: usize = 2 << 30;
 /// Parameters up to which one page is too little work to be split over the cores.
@@ -103,7 +105,6 @@ impl ColQwen2 {
         adapter: Option<Adapter>,
         options: &LoadOptions,
     ) -> Result<Self, EncoderError> {
-        const CONFIG: &str = "config.json";
         let Some(base) = folders.last() else {
             return Err(EncoderError::FileMissing { dir: PathBuf::new(), expected: CONFIG.to_owned() });
         };

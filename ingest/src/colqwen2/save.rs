@@ -10,18 +10,21 @@ use safetensors::{Dtype, View};
 use serde_json::json;
 
 use super::ColQwen2;
+use super::adapter;
 use super::backbone::PROJECTION;
 use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::folder::Folder;
 use super::layout::{self, Meaning};
 use super::query_format::QueryFormat;
+use super::settings;
 use super::weights::{MappedWeight, Number};
 use crate::encoder::EncoderError;
-use crate::whole_folder;
+use crate::{two_parts, whole_folder};
 
 const WEIGHTS: &str = "model.safetensors";
-const SETTINGS: &str = "colqwen_index.json";
+/// The folder of an adapter's base within a copy of both.
+const BASE: &str = "base";
 
 impl ColQwen2 {
     /// As [`ColQwen2::save_with`], with a projection of `weight`, `dim x hidden_size`, and `bias`, `dim`.
@@ -67,6 +70,26 @@ impl ColQwen2 {
         })
     }
 
+    /// Copies the files of this checkpoint, byte for byte, to the folder `dir`: the copy is the same model by fingerprint. The base
+    /// of an adapter comes to `dir/base`.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn copy_files(&self, dir: &Path) -> Result<(), EncoderError> {
+        let mut dir = dir.to_owned();
+        for (at, folder) in self.folders.iter().enumerate() {
+            if at > 0 {
+                two_parts::set(&dir.join(adapter::CONFIG), "base_model_name_or_path", BASE.to_owned())?;
+                dir = dir.join(BASE);
+            }
+            fs::create_dir_all(&dir).map_err(EncoderError::io(&dir))?;
+            for name in folder.names()? {
+                folder.copy(&name, &dir.join(&name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes into the folder `dir` what this program must know about a checkpoint made of this one.
     ///
     /// # Errors
@@ -105,7 +128,7 @@ pub fn save_new_model(base: &Path, dir: &Path, weight: &Tensor, bias: &Tensor) -
 }
 
 fn write_own_settings(dir: &Path, format: QueryFormat, trained: bool) -> Result<(), EncoderError> {
-    let path = dir.join(SETTINGS);
+    let path = dir.join(settings::FILE);
     let text = format!("{:#}\n", json!({ "query_format": format.name(), "trained": trained }));
     fs::write(&path, text).map_err(EncoderError::io(&path))
 }

@@ -7,7 +7,7 @@ use super::folder::Folder;
 use super::query_format::QueryFormat;
 use crate::encoder::EncoderError;
 
-const FILE: &str = "colqwen_index.json";
+pub(crate) const FILE: &str = "colqwen_index.json";
 
 /// The file's fields, all optional.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,6 +15,26 @@ pub enum EncoderError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A part of a model of two parts.
+    #[error("{}: the part {part}/ of this model of two parts: {source}", dir.display())]
+    Part {
+        /// The folder of the model.
+        dir: PathBuf,
+        /// `page` or `query`.
+        part: &'static str,
+        /// What is wrong with it.
+        source: Box<EncoderError>,
+    },
+    /// Queries that are for the pages of another model.
+    #[error(
+        "its queries serve pages of model {received}, the pages are of model {expected} (`serves_pages_of` in colqwen_index.json)"
+    )]
+    OtherPages {
+        /// Fingerprint of the pages.
+        expected: colqwen_index_field::Fingerprint,
+        /// The pages that the queries are for.
+        received: colqwen_index_field::Fingerprint,
+    },
     /// A folder lacks a file that a checkpoint needs.
     #[error("{} has no {expected}", dir.display())]
     FileMissing {
