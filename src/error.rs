@@ -102,13 +102,15 @@ pub enum Error {
         problem: String,
     },
     /// A pointer file of another version.
-    #[error("{path:?} has version {received}, this build reads version {expected}; use the release that wrote it")]
+    #[error(
+        "{path:?} has version {received}, this build reads versions up to {expected}; use the release that wrote it"
+    )]
     PointerVersion {
         /// The file.
         path: PathBuf,
         /// Version of the file.
         received: u64,
-        /// Version that this build reads.
+        /// The newest version that this build reads.
         expected: u64,
     },
     /// A column whose name the index needs for itself.
@@ -228,7 +230,7 @@ pub enum Error {
     /// A generation that is not kept.
     #[error(
         "{path:?} has no generation {} to go back to; it keeps {kept:?}",
-        to.map_or("before this one".to_owned(), |to| to.to_string())
+        .to.map_or("before this one".to_owned(), |to| to.to_string())
     )]
     GenerationGone {
         /// The folder.

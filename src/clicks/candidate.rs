@@ -208,8 +208,7 @@ fn settings(options: &ClickOptions, data: &TrainingData, out: &Path) -> TrainOpt
         mini_batch: None,
         epochs: options.epochs,
         rate: options.rate.unwrap_or(match options.mode {
-            Mode::QuerySide => 3e-4,
-            Mode::Projection => 1e-3,
+            Mode::QuerySide | Mode::Projection => 1e-3,
             Mode::Lora => 2e-4,
             Mode::Full => 2e-5,
         }),

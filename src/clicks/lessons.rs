@@ -58,7 +58,7 @@ pub struct Judgement {
     pub text: String,
     /// How much each page answers it, by clicks that are discounted for position.
     pub gains: Vec<(PageId, f64)>,
-    /// How often it is asked, by sessions.
+    /// What it counts: more if it is asked more often, but not so much that the chance of a few queries decides.
     pub weight: f64,
 }
 
@@ -106,7 +106,8 @@ impl Lessons {
         let judgement = |(query, gains): (usize, Vec<(PageId, f64)>)| {
             let query = &queries[query];
             let name = salt.name(&query.normalised);
-            Judgement { name, text: query.text.clone(), gains, weight: query.sessions as f64 }
+            let weight = 1.0 + (query.sessions.max(1) as f64).ln();
+            Judgement { name, text: query.text.clone(), gains, weight }
         };
         let gate: Vec<Judgement> = judged.gains(&visits).into_iter().map(judgement).collect();
         let texts = queries.iter().map(|query| (salt.name(&query.normalised), query.text.clone())).collect();

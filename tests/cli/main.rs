@@ -12,10 +12,12 @@ mod further;
 mod images;
 mod index_search;
 mod pooling;
+mod reencoding;
 mod support;
 #[cfg(feature = "train")]
 mod training;
 #[cfg(feature = "train")]
 mod training_pages;
+mod two_parts;
 mod usage;
 mod writers;

@@ -14,7 +14,7 @@ mod publish;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +22,7 @@ use colqwen_index_field::{Origin, PageVectors, Precision};
 use colqwen_index_ingest::embeddings::{PageFileOptions, PageRecord};
 use tantivy::{TantivyDocument, TantivyError};
 
-use super::generations::{GENERATIONS_FOLDER, draft_folder, generation_folders, names_in};
+use super::generations::{GENERATIONS_FOLDER, bytes_in, draft_folder, generation_folders, names_in};
 use super::pointer::Pointer;
 use super::{EMBEDDINGS_FOLDER, PageIndex, RecordedModel, generation_folder};
 use crate::Error;
@@ -149,7 +149,7 @@ impl PageIndex {
     }
 
     /// Makes `draft` of one that was begun for the same model, or anew; removes all others.
-    fn take_up_draft(&self, draft: &std::path::Path, model: &RecordedModel) -> Result<(), Error> {
+    fn take_up_draft(&self, draft: &Path, model: &RecordedModel) -> Result<(), Error> {
         let generations = self.folder.join(GENERATIONS_FOLDER);
         let drafts = names_in(&generations)?.into_iter().filter(|name| name.ends_with(".building"));
         let mut drafts: Vec<PathBuf> = drafts.map(|name| generations.join(name)).collect();
@@ -158,16 +158,12 @@ impl PageIndex {
             let plan: Option<RecordedModel> = plan.and_then(|plan| serde_json::from_slice(&plan).ok());
             plan.is_some_and(|plan| plan.page_fingerprint == model.page_fingerprint)
         };
-        if let Some(at) = drafts.iter().position(same) {
-            let begun = drafts.remove(at);
-            if begun != draft {
-                fs::rename(&begun, draft).map_err(Error::io(&begun, "rename it"))?;
-            }
-        }
+        let begun = drafts.iter().position(same).map(|at| drafts.remove(at));
         for other in drafts {
-            if other != draft || !same(&other) {
-                fs::remove_dir_all(&other).map_err(Error::io(&other, "remove what an earlier run left"))?;
-            }
+            fs::remove_dir_all(&other).map_err(Error::io(&other, "remove what an earlier run left"))?;
+        }
+        if let Some(begun) = begun.filter(|begun| begun != draft) {
+            fs::rename(&begun, draft).map_err(Error::io(&begun, "rename it"))?;
         }
         fs::create_dir_all(draft).map_err(Error::io(draft, "create it"))?;
         let plan = draft.join(PLAN_FILE);
@@ -288,8 +284,8 @@ impl NextGeneration {
         let tokens: u64 = fields.map(|field| field.tokens).sum();
         let halves = tokens * index.dim() as u64 * 2;
         let folder = generation_folder(&index.folder, index.pointer.pages_generation());
-        let old = super::generations::bytes_in(&folder) - super::generations::bytes_in(&folder.join(EMBEDDINGS_FOLDER));
-        let written = super::generations::bytes_in(&self.draft);
+        let old = bytes_in(&folder).saturating_sub(bytes_in(&folder.join(EMBEDDINGS_FOLDER)));
+        let written = bytes_in(&self.draft);
         let needed = (old + halves).saturating_sub(written).saturating_add(self.options.disk_reserve);
         disk::check(&index.folder, "the next generation", needed)?;
         if index.precision()? == Precision::F16 {
