@@ -1,10 +1,11 @@
 //! The folder of a run, `INDEX/runs/NNNNNN`, and what earlier runs left.
 //!
-//! A run writes `plan.json` first: all that its outcome depends on. It is complete when `run.json` is there. A run that was
+//! A run writes `plan.json` first: all that its outcome depends on. It is complete when `run.jsonl` is there. A run that was
 //! killed is gone on with by the next command of the same plan; one of another plan begins anew and leaves it.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::whole_file::WholeFile;
@@ -19,7 +20,8 @@ const MAGIC: &str = "colqwen-index run";
 const VERSION: u64 = 1;
 const RUNS: &str = "runs";
 const PLAN: &str = "plan.json";
-const RECORD: &str = "run.json";
+/// Two lines of JSON: what the file is, with the checksum of the second line as it stands; and the record.
+const RECORD: &str = "run.jsonl";
 /// What query names are salted with: the same for all runs of an index, so that reports can be compared.
 const SALT: &str = "salt";
 
@@ -126,28 +128,34 @@ impl RunFolder {
     /// Writes the record: the run is complete.
     pub fn finish(&self, record: &RunRecord) -> Result<(), Error> {
         let path = self.path.join(RECORD);
-        let damaged = |error: serde_json::Error| Error::Record { path: path.clone(), problem: error.to_string() };
-        let run = serde_json::to_value(record).map_err(damaged)?;
-        let checksum = blake3::hash(run.to_string().as_bytes()).to_hex().to_string();
-        write_json(&path, &json!({"magic": MAGIC, "version": VERSION, "checksum": checksum, "run": run}))
+        let refuse = |error: serde_json::Error| Error::Record { path: path.clone(), problem: error.to_string() };
+        let run = serde_json::to_string(record).map_err(refuse)?;
+        let checksum = blake3::hash(run.as_bytes()).to_hex().to_string();
+        let head = json!({"magic": MAGIC, "version": VERSION, "checksum": checksum});
+        let write = || {
+            let mut file = WholeFile::create(&path)?;
+            writeln!(file, "{head}\n{run}")?;
+            file.finish()
+        };
+        write().map_err(Error::io(&path, "write it"))
     }
 }
 
 fn read_record(path: &Path) -> Result<RunRecord, Error> {
     let refuse = |problem: String| Error::Record { path: path.to_owned(), problem };
-    let text = fs::read(path).map_err(Error::io(path, "read it"))?;
-    let file: Value = serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
-    if file["magic"] != MAGIC {
-        return Err(refuse(format!("it says {}, expected {MAGIC:?}", file["magic"])));
+    let text = fs::read_to_string(path).map_err(Error::io(path, "read it"))?;
+    let (head, run) = text.trim_end().split_once('\n').ok_or_else(|| refuse("it has no two lines".to_owned()))?;
+    let head: Value = serde_json::from_str(head).map_err(|error| refuse(error.to_string()))?;
+    if head["magic"] != MAGIC {
+        return Err(refuse(format!("it says {}, expected {MAGIC:?}", head["magic"])));
     }
-    if file["version"] != VERSION {
-        return Err(refuse(format!("it is of version {}, this program reads {VERSION}", file["version"])));
+    if head["version"] != VERSION {
+        return Err(refuse(format!("it is of version {}, this program reads {VERSION}", head["version"])));
     }
-    let checksum = blake3::hash(file["run"].to_string().as_bytes()).to_hex().to_string();
-    if file["checksum"] != checksum.as_str() {
+    if head["checksum"] != blake3::hash(run.as_bytes()).to_hex().as_str() {
         return Err(refuse("its checksum does not match".to_owned()));
     }
-    RunRecord::deserialize(&file["run"]).map_err(|error| refuse(error.to_string()))
+    serde_json::from_str(run).map_err(|error| refuse(error.to_string()))
 }
 
 /// Replaces a file when all of it is on disk.
@@ -171,7 +179,7 @@ pub(super) fn salt(index: &Path) -> Result<Salt, Error> {
     fs::create_dir_all(index.join(RUNS)).map_err(Error::io(&path, "create its folder"))?;
     let write = || {
         let mut file = WholeFile::create(&path)?;
-        std::io::Write::write_all(&mut file, &bytes)?;
+        file.write_all(&bytes)?;
         file.finish()
     };
     write().map_err(Error::io(&path, "write it"))?;
@@ -233,7 +241,7 @@ mod tests {
             History::read(index.path()).unwrap_err().to_string()
         };
         assert!(refused("because", "why not").contains("checksum"));
-        assert!(refused("\"version\": 1", "\"version\": 7").contains("version 7"));
+        assert!(refused("\"version\":1", "\"version\":7").contains("version 7"));
         assert!(refused(MAGIC, "something else").contains("something else"));
     }
 }

@@ -7,7 +7,7 @@
 //! decides. Only then is anything published; [`report`] tells what happened, with [`thumbnail`]s.
 //!
 //! ```text
-//! INDEX/runs/000001/     plan.json, train/ (log, state, plot), report.html, run.json (the record)
+//! INDEX/runs/000001/     plan.json, train/ (log, state, plot), report.html, run.jsonl (the record)
 //! INDEX/runs/salt        what names of queries are salted with
 //! INDEX/negatives/       the questions of each run with their negatives
 //! INDEX/models/000001/   the model that a run trained
