@@ -23,7 +23,7 @@ fn simulation(library: &Library, user: User, adversary: Option<Adversary>, seed:
         queries_a_day: 400,
         user,
         adversary,
-        dwell: seed % 2 == 0,
+        dwell: seed.is_multiple_of(2),
         seed,
         queries: &library.queries,
     };

@@ -57,13 +57,16 @@ impl Pair {
     }
 }
 
+/// Tallies by place, skips, and clicks of sessions that clicked nothing else.
+type Counted = (BTreeMap<usize, Tally>, u64, u64);
+
 /// Counts the visits that `of` takes, in order of query and page. Whether a vote counts is up to `trusted`.
 pub(super) fn count(
     visits: &Visits,
     of: impl Fn(&Visit) -> bool,
     trusted: impl Fn(&Visit, &Exposure) -> bool,
 ) -> Vec<Pair> {
-    let mut pairs: BTreeMap<(usize, usize), (BTreeMap<usize, Tally>, u64, u64)> = BTreeMap::new();
+    let mut pairs: BTreeMap<(usize, usize), Counted> = BTreeMap::new();
     for visit in visits.visits().iter().filter(|visit| of(visit)) {
         for exposure in &visit.pages {
             let votes = matches!(exposure.outcome, Outcome::Positive | Outcome::Skipped | Outcome::Unknown);
@@ -79,7 +82,7 @@ pub(super) fn count(
             *alone += u64::from(positive && visits.sessions()[visit.session].only_page() == Some(exposure.page));
         }
     }
-    let pair = |((query, page), (tallies, skips, alone)): ((usize, usize), (BTreeMap<usize, Tally>, u64, u64))| Pair {
+    let pair = |((query, page), (tallies, skips, alone)): ((usize, usize), Counted)| Pair {
         query,
         page,
         tallies: tallies.into_iter().collect(),

@@ -209,7 +209,7 @@ fn check(options: &EvidenceOptions) -> Result<(), Error> {
     if !(options.negative > 0.0 && options.negative < 0.5) {
         return Err(Error::setting("negative", "above 0 and below 0.5", options.negative));
     }
-    match [options.pair_sessions, options.pair_skips].iter().any(|count| *count == 0) {
+    match [options.pair_sessions, options.pair_skips].contains(&0) {
         true => Err(Error::setting("sessions per page", "a number from 1", 0)),
         false => Ok(()),
     }

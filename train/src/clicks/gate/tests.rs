@@ -22,6 +22,7 @@ fn set(queries: usize, seed: u64, change: impl Fn(&mut Vec<PageId>, &[(PageId, f
 }
 
 /// Pairs of neighbours change places, whatever they are.
+#[expect(clippy::ptr_arg, reason = "one of several changes to a ranking")]
 fn noise(new: &mut Vec<PageId>, _: &[(PageId, f64)], stream: &mut Stream) {
     for _ in 0..20 {
         let at = stream.below(12);
