@@ -1,10 +1,10 @@
 //! From clicks to a better model: what `colqwen-index train-from-clicks` does.
 //!
-//! One run goes through these files in this order. [`folder`] finds what earlier runs left and what is new in the logs.
-//! [`lessons`] makes questions of clicks, with pages that are the same merged ([`pages`]), and holds some of them out;
-//! [`rehearsal`] adds questions made of the pages' words, against forgetting. Negatives
-//! are mined from the live index, [`candidate`] trains, [`compare`] lets both models answer the held-out questions, and the gate
-//! decides. Only then is anything published; [`report`] tells what happened, with [`thumbnail`]s.
+//! One run goes through these files in this order. `folder` finds what earlier runs left and what is new in the logs.
+//! `lessons` makes questions of clicks, with pages that are the same merged (`pages`), and holds some of them out;
+//! `rehearsal` adds questions made of the pages' words, against forgetting. Negatives
+//! are mined from the live index, `candidate` trains, `compare` lets both models answer the held-out questions, and the gate
+//! decides. Only then is anything published; `report` tells what happened, with `thumbnail`s.
 //!
 //! ```text
 //! INDEX/runs/000001/     plan.json, train/ (log, state, plot), report.html, run.jsonl (the record)
