@@ -7,7 +7,7 @@ use colqwen_index::train::data::{PageId, PositivePage, Question, TrainingData, w
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::support::{PROGRAM, Ran, cli, samples};
+use super::support::{PROGRAM, Ran, cli, samples, tiny};
 
 const QUESTIONS: [(&str, u32, &str); 4] = [
     ("espresso-machine-manual.pdf", 1, "how is the boiler descaled"),
@@ -32,7 +32,7 @@ impl Shelf {
         for (name, ..) in QUESTIONS {
             std::fs::copy(samples().join(name), files.join(name)).unwrap();
         }
-        cli!("index", &files, "--index", &index).done();
+        cli!("index", &files, "--index", &index, "--model", tiny()).done();
         let question = |(row, (doc_id, page, query)): (usize, &(&str, u32, &str))| Question {
             query_id: row.to_string(),
             query: (*query).to_owned(),
@@ -47,7 +47,7 @@ impl Shelf {
     fn train(&self, out: &str, more: &[&str]) -> (Ran, PathBuf) {
         let out = self.temporary.path().join(out);
         let mut command = Command::new(PROGRAM);
-        command.args(["train", "--model", "builtin", "--temperature", "0.05", "--rate", "0.003", "--json"]);
+        command.args(["train", "--temperature", "0.05", "--rate", "0.003", "--json", "--model"]).arg(tiny());
         command.arg("--data").arg(&self.data).arg("--out").arg(&out).arg("--index").arg(&self.index);
         (Ran::of(command.args(more)), out)
     }
@@ -89,7 +89,7 @@ fn pages_of_an_index_are_rendered_from_their_files_and_lost_ones_are_left_out_on
         "--pages",
         &shelf.files.join("pantry-recipes.pdf"),
         "--model",
-        "builtin",
+        tiny(),
         "--on-error",
         "skip",
         "--json"
