@@ -17,6 +17,8 @@ use super::vectors::{FirstVectors, StoredPages};
 use super::{CacheReport, Learning, LostPages, Pages, Preparation, TrainOptions, TrainOutcome, run};
 use crate::Error;
 
+/// Queries that have a graph at once where queries alone learn.
+const QUERIES_AT_ONCE: usize = 64;
 /// Tokens that a page has besides its patches, at most: those of the prompt.
 const PROMPT: usize = 32;
 
@@ -59,6 +61,8 @@ pub fn train_network(
     let network = Network::new(model, trained, NetworkOptions { seed: options.seed, ..NetworkOptions::default() })?;
     let mini_batch = match options.mini_batch {
         Some(given) => given,
+        // Only queries have a graph, and they are short.
+        None if stored.is_some() && options.learning == Learning::Queries => QUERIES_AT_ONCE,
         None => {
             let visual = model.page_budget().max_visual_tokens() as usize;
             let merged = network.config().vision.merge_size.pow(2);
