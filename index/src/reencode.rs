@@ -48,8 +48,8 @@ pub struct Reencoded {
 /// late-interaction fields and plugins are merged as always. Open the result with
 /// [`LateInteraction::open`](crate::LateInteraction::open).
 ///
-/// `index` may be written to meanwhile; what is committed after the call began is not in the new index. `out` holds no index
-/// before everything is written: after a failure, empty it and begin anew.
+/// `index` may be written to meanwhile; what is committed after the call began is not in the new index. Until everything is
+/// written, `LateInteraction::open` refuses what is in `out`: after a failure, empty it and begin anew.
 ///
 /// # Errors
 /// `vectors` fails ([`Error::Replacement`]) or gives vectors of another dimension or of two models, `field` is no

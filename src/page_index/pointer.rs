@@ -157,12 +157,12 @@ mod tests {
     const FROZEN: &str = r#"{
       "magic": "colqwen-index page index",
       "version": 1,
-      "checksum": "CHECKSUM",
+      "checksum": "3d1f6e6b86d786ad7c84480390136843c64472f0a113ef250bb1dbf5b5b8afd4",
       "index": {
         "generation": 3,
         "dim": 128,
         "model": null,
-        "columns": [{ "kind": "U64", "list": true, "name": "year" }]
+        "columns": [{ "kind": "u64", "list": true, "name": "year" }]
       }
     }"#;
 
@@ -171,7 +171,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(POINTER_FILE);
         let index = &serde_json::from_str::<serde_json::Value>(FROZEN).unwrap()["index"];
-        fs::write(&path, FROZEN.replace("CHECKSUM", &checksum(index))).unwrap();
+        fs::write(
+            &path,
+            FROZEN.replace("3d1f6e6b86d786ad7c84480390136843c64472f0a113ef250bb1dbf5b5b8afd4", &checksum(index)),
+        )
+        .unwrap();
         assert_eq!(Pointer::read(folder.path()).unwrap(), Some(pointer()));
         let version = || {
             let text = fs::read_to_string(&path).unwrap();
