@@ -83,6 +83,7 @@ fn main() -> Result<()> {
         queries_a_day: arguments.queries_a_day,
         user: user(&arguments.user)?,
         adversary,
+        asked: 6,
         dwell: true,
         seed: arguments.seed,
         queries: &world.asked,
