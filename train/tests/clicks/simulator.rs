@@ -3,7 +3,7 @@
 //! Honest users follow one of two models. *Position*: rank `r` is examined with probability `(1 / r)^eta`, whatever else
 //! happens. *Cascade*: they read from the top and stop after a click with probability `stop`. An examined page is clicked
 //! with probability 0.7 if it is relevant, `other` if not. Ten pages are shown. Queries are drawn by Zipf's law from those
-//! of the day, 30 % of which are new each day; a session asks 1 to 6 of them.
+//! of the day, 30 % of which are new each day; a session asks one to several of them.
 
 use colqwen_index_train::clicks::record::{Click, Impression, LoggedQuery, Record, ShownPage, Time};
 use colqwen_index_train::data::PageId;
@@ -58,6 +58,8 @@ pub struct Simulation<'a> {
     pub queries_a_day: usize,
     pub user: User,
     pub adversary: Option<Adversary>,
+    /// Queries that a session asks at most.
+    pub asked: usize,
     /// Whether applications log how long a page was looked at.
     pub dwell: bool,
     pub seed: u64,
@@ -114,7 +116,7 @@ impl<R: Fn(&str) -> Vec<PageId>, T: Fn(&str, &PageId) -> bool> Run<'_, R, T> {
             let mut stream = Stream::new(simulation.seed, Purpose::Choice, &[1, self.sessions as u64]);
             let session = format!("s{}", self.sessions);
             self.sessions += 1;
-            let asked = 1 + stream.below(6);
+            let asked = 1 + stream.below(simulation.asked);
             let second = START + day as i64 * 86_400 + stream.below(80_000) as i64;
             match &simulation.adversary {
                 Some(Adversary::OnePage { page, share }) if stream.unit() < *share => {

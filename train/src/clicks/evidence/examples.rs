@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::counts::Pair;
+use super::counts::{Pair, RANKS};
 use super::{Evidence, Judgement};
 use crate::clicks::propensity::Propensities;
 use crate::clicks::query::Salt;
@@ -89,11 +89,7 @@ impl Evidence {
     }
 
     fn negatives(&self, own: &[(&Judgement, &Pair)], visits: &Visits) -> Vec<NegativePage> {
-        // Pages that nothing is learnt for are no negatives either: who wants a page gone could have it clicked too much.
-        let skipped = |judgement: &Judgement, pair: &Pair| {
-            !judgement.held && judgement.posterior <= self.options.negative && pair.skips >= self.options.pair_skips
-        };
-        let mut kept: Vec<_> = own.iter().filter(|(judgement, pair)| skipped(judgement, pair)).collect();
+        let mut kept: Vec<_> = own.iter().filter(|(judgement, _)| self.is_negative(judgement)).collect();
         kept.sort_by(|one, other| {
             let by_page = || visits.pages()[one.0.page].cmp(&visits.pages()[other.0.page]);
             other.0.skips.cmp(&one.0.skips).then_with(by_page)
@@ -111,8 +107,10 @@ impl Evidence {
 fn votes(pair: &Pair, weighting: Weighting<'_>) -> f64 {
     match weighting {
         Weighting::Naive => pair.positive() as f64,
-        Weighting::InversePropensity(propensities) => {
-            pair.tallies.iter().map(|(place, tally)| tally.positive * propensities.weight(*place as u32 + 1)).sum()
-        }
+        Weighting::InversePropensity(propensities) => pair
+            .tallies
+            .iter()
+            .map(|(place, tally)| tally.positive * propensities.weight((place % RANKS) as u32 + 1))
+            .sum(),
     }
 }

@@ -5,8 +5,10 @@
 //!    rank, and whether they tell pages apart at all; if not, there is no evidence ([`Verdict::Refused`]).
 //! 3. Pages that somebody wants clicked are found, and their votes are taken from sessions above suspicion (`suspicion.rs`).
 //! 4. The model is fitted again to what is left, and the posterior of each page on each query is a [`Judgement`]. A page
-//!    answers if that is at least `positive` and enough sessions say so; it is a negative if it is at most `negative` and
-//!    enough sessions examined and skipped it.
+//!    answers if that is at least `positive` and enough sessions say so; for a page under suspicion both must be much more.
+//! 5. It is a negative if the posterior is at most `negative`, enough sessions examined and skipped it, and the same model
+//!    fitted to clicks of every kind says so too, and not for want of clicks: what was clicked and left for the next page may
+//!    still answer, and so may what nobody saw.
 //!
 //! Model and suspicion come from all visits, since the more is known the safer; judgements from those asked for.
 
@@ -18,7 +20,7 @@ mod two_kinds;
 pub use examples::{Examples, QueryCounts, Weighting};
 pub use suspicion::Suspicion;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -28,6 +30,11 @@ use self::two_kinds::TwoKinds;
 use super::visits::{Visit, Visits};
 use crate::Error;
 use crate::data::PageId;
+
+/// How much of the doubt that others may leave a page under suspicion may.
+const SUSPECT_DOUBT: f64 = 0.01;
+/// How many times the sessions of others it needs.
+const SUSPECT_SESSIONS: u64 = 2;
 
 /// What makes a page a positive or a negative.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
@@ -81,8 +88,12 @@ pub struct Judgement {
     pub page: usize,
     /// The probability that it answers, 0 to 1, after the clicks of trusted sessions.
     pub posterior: f64,
+    /// The same where every click is a vote, however short, and as many pages answer as do not.
+    pub even: f64,
     /// Whether its clicks are odd, so that nothing is learnt for it.
     pub held: bool,
+    /// Whether it is under suspicion, so that more is needed.
+    pub suspect: bool,
     /// Sessions that it was shown to.
     pub shown: u64,
     /// Sessions that took it for an answer.
@@ -142,10 +153,23 @@ impl Evidence {
         let trust = |visit: &Visit, exposure: &_| suspects.trust(visits, visit, exposure);
         let trusted = counts::count(visits, |_| true, trust);
         let model = TwoKinds::fit(&trusted);
-        let (pages, odd_pairs) = suspicion::quarantine(&trusted, &model);
+        let every_click: Vec<Pair> = trusted.iter().map(Pair::with_all_clicks).collect();
+        let all_clicks = TwoKinds::fit(&every_click);
+        let (mut pages, odd_pairs) = suspicion::clicked_too_often(&trusted, &model);
+        pages.extend(suspicion::clicked_whatever_the_query(&every_click, &all_clicks));
         let verdict = verdict(&trusted, &model);
         let pairs = if verdict == Verdict::TellsApart { counts::count(visits, of, trust) } else { Vec::new() };
-        let judge = |pair: &Pair| judgement(pair, &model, &pages, &odd_pairs);
+        let judge = |pair: &Pair| Judgement {
+            query: pair.query,
+            page: pair.page,
+            posterior: model.posterior(pair),
+            even: all_clicks.even_posterior(&pair.with_all_clicks()),
+            held: pages.contains_key(&pair.page) || odd_pairs.contains(&(pair.query, pair.page)),
+            suspect: suspects.pages.contains_key(&pair.page) || suspects.pairs.contains(&(pair.query, pair.page)),
+            shown: pair.shown(),
+            positive: pair.positive(),
+            skips: pair.skips,
+        };
         Ok(Self {
             verdict,
             judgements: pairs.iter().map(judge).collect(),
@@ -197,8 +221,15 @@ impl Evidence {
 
 impl Evidence {
     fn is_answer(&self, judgement: &Judgement) -> bool {
-        let sure = judgement.posterior >= self.options.positive && judgement.positive >= self.options.pair_sessions;
-        sure && !judgement.held
+        let (doubt, sessions) = if judgement.suspect { (SUSPECT_DOUBT, SUSPECT_SESSIONS) } else { (1.0, 1) };
+        let sure = 1.0 - judgement.posterior <= doubt * (1.0 - self.options.positive);
+        sure && judgement.positive >= sessions * self.options.pair_sessions && !judgement.held
+    }
+
+    fn is_negative(&self, judgement: &Judgement) -> bool {
+        judgement.posterior.max(judgement.even) <= self.options.negative
+            && judgement.skips >= self.options.pair_skips
+            && !judgement.held
     }
 }
 
@@ -209,7 +240,7 @@ fn check(options: &EvidenceOptions) -> Result<(), Error> {
     if !(options.negative > 0.0 && options.negative < 0.5) {
         return Err(Error::setting("negative", "above 0 and below 0.5", options.negative));
     }
-    match [options.pair_sessions, options.pair_skips].iter().any(|count| *count == 0) {
+    match [options.pair_sessions, options.pair_skips].contains(&0) {
         true => Err(Error::setting("sessions per page", "a number from 1", 0)),
         false => Ok(()),
     }
@@ -228,24 +259,6 @@ fn verdict(pairs: &[Pair], model: &TwoKinds) -> Verdict {
         return Verdict::TellsApart;
     };
     Verdict::Refused { reason }
-}
-
-fn judgement(
-    pair: &Pair,
-    model: &TwoKinds,
-    pages: &BTreeMap<usize, Suspicion>,
-    odd_pairs: &BTreeSet<(usize, usize)>,
-) -> Judgement {
-    let held = pages.contains_key(&pair.page) || odd_pairs.contains(&(pair.query, pair.page));
-    Judgement {
-        query: pair.query,
-        page: pair.page,
-        posterior: model.posterior(pair),
-        held,
-        shown: pair.shown(),
-        positive: pair.positive(),
-        skips: pair.skips,
-    }
 }
 
 fn name(visits: &Visits, all: &[Pair], suspects: &Suspects, quarantined: &BTreeMap<usize, Suspicion>) -> Vec<Suspect> {

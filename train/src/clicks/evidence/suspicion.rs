@@ -31,7 +31,7 @@ const PAIR_LEVEL: f64 = 1e-3;
 /// Pages that answer differ among themselves by so much.
 const MORE_THAN_ANSWERS: f64 = 1.5;
 /// "Nearly every" query.
-const NEARLY_ALL: f64 = 0.9;
+const NEARLY_ALL: f64 = 0.8;
 /// The probability of answering so many of its queries below which a page is clicked whatever the query.
 const WHATEVER_LEVEL: f64 = 1e-3;
 /// Posteriors that count as known.
@@ -93,35 +93,42 @@ impl Suspects {
     }
 }
 
-/// Pages and pairs that nothing is learnt for, from counts of trusted votes.
-pub(super) fn quarantine(pairs: &[Pair], model: &TwoKinds) -> (BTreeMap<usize, Suspicion>, BTreeSet<(usize, usize)>) {
-    let mut by_page: BTreeMap<usize, (Totals, u64, u64)> = BTreeMap::new();
-    let (mut all_known, mut all_answers, mut odd_pairs) = (0, 0, BTreeSet::new());
-    for pair in pairs {
-        let (totals, known, answers) = by_page.entry(pair.page).or_default();
-        totals.add(pair, model);
-        let posterior = model.posterior(pair);
-        let (is_answer, is_known) = (posterior >= KNOWN, posterior >= KNOWN || posterior <= 1.0 - KNOWN);
-        (*known, *answers) = (*known + u64::from(is_known), *answers + u64::from(is_answer));
-        (all_known, all_answers) = (all_known + u64::from(is_known), all_answers + u64::from(is_answer));
+/// Pages, and pages on one query, that trusted sessions still click more than answers.
+pub(super) fn clicked_too_often(
+    trusted: &[Pair],
+    model: &TwoKinds,
+) -> (BTreeMap<usize, Suspicion>, BTreeSet<(usize, usize)>) {
+    let mut by_page: BTreeMap<usize, Totals> = BTreeMap::new();
+    let mut pairs = BTreeSet::new();
+    for pair in trusted {
+        by_page.entry(pair.page).or_default().add(pair, model);
         if Totals::of([pair].into_iter(), model).is_clicked_too_often(PAIR_LEVEL) {
-            odd_pairs.insert((pair.query, pair.page));
+            pairs.insert((pair.query, pair.page));
         }
     }
-    let suspicion = |totals: &Totals, known: u64, answers: u64| {
-        if totals.is_clicked_too_often(PAGE_LEVEL) {
-            return Some(Suspicion::ClickedMoreThanAnswers);
-        }
+    let pages = by_page.into_iter().filter(|(_, totals)| totals.is_clicked_too_often(PAGE_LEVEL));
+    (pages.map(|(page, _)| (page, Suspicion::ClickedMoreThanAnswers)).collect(), pairs)
+}
+
+/// Pages that seem to answer nearly every query, from votes that are clicks of any kind.
+pub(super) fn clicked_whatever_the_query(pairs: &[Pair], model: &TwoKinds) -> BTreeMap<usize, Suspicion> {
+    let (mut by_page, mut all): (BTreeMap<usize, (u64, u64)>, _) = (BTreeMap::new(), (0, 0));
+    for pair in pairs {
+        // Not the share of answers at its rank, by which a page that nobody saw would be known not to answer.
+        let posterior = model.even_posterior(pair);
+        let answers = u64::from(posterior >= KNOWN);
+        let known = answers + u64::from(posterior <= 1.0 - KNOWN);
+        let own = by_page.entry(pair.page).or_default();
+        *own = (own.0 + known, own.1 + answers);
+        all = (all.0 + known, all.1 + answers);
+    }
+    let odd = |(known, answers): (u64, u64)| {
         // The share among other pages, drawn to one half by two, so that it is never 0 or 1.
-        let share = ((all_answers - answers) as f64 + 1.0) / ((all_known - known) as f64 + 2.0);
-        let nearly_all = answers as f64 >= NEARLY_ALL * known as f64;
-        (nearly_all && binomial_at_least(known, share, answers) < WHATEVER_LEVEL)
-            .then_some(Suspicion::ClickedWhateverTheQuery)
+        let share = ((all.1 - answers) as f64 + 1.0) / ((all.0 - known) as f64 + 2.0);
+        answers as f64 >= NEARLY_ALL * known as f64 && binomial_at_least(known, share, answers) < WHATEVER_LEVEL
     };
-    let pages = by_page.iter().filter_map(|(page, (totals, known, answers))| {
-        suspicion(totals, *known, *answers).map(|suspicion| (*page, suspicion))
-    });
-    (pages.collect(), odd_pairs)
+    let found = by_page.into_iter().filter(|(_, own)| odd(*own));
+    found.map(|(page, _)| (page, Suspicion::ClickedWhateverTheQuery)).collect()
 }
 
 #[derive(Clone, Copy, Debug, Default)]

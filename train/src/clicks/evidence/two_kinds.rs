@@ -1,7 +1,7 @@
 //! A click model of two kinds of pages: those that answer the query and those that do not.
 //!
-//! A page that answers is clicked with probability `a_r` at rank `r`, another one with `kappa * a_r`; at rank `r` a share
-//! `pi_r` of the pages answer. That is the position-based model (Craswell et al., WSDM 2008) with two attractions only, and
+//! A page that answers is clicked with probability `a_r` at place `r`, another one with `kappa * a_r`; at rank `r` a share
+//! `pi_r` of the pages answer. A place is a rank with or without a click above it. That is the position-based model (Craswell et al., WSDM 2008) with two attractions only, and
 //! that is what makes it fit where the ranks of a page never vary: a rank's click rate alone does not tell examination from
 //! relevance, but the two heaps that its pages fall into do. Fitted by expectation maximisation on binomial counts, the
 //! maximisation matching expected to counted clicks. `pi_r` is drawn to the mean over all ranks by ten pages.
@@ -88,6 +88,11 @@ impl TwoKinds {
         1.0 / (1.0 + (1.0 - share) / share * (-self.log_ratio(pair)).exp())
     }
 
+    /// The probability that it does if as many pages answer as do not: what the counts alone say.
+    pub fn even_posterior(&self, pair: &Pair) -> f64 {
+        1.0 / (1.0 + (-self.log_ratio(pair)).exp())
+    }
+
     /// The votes expected if the page answers.
     pub fn expected(&self, pair: &Pair) -> f64 {
         pair.tallies.iter().map(|(place, tally)| tally.shown * self.clicked[*place]).sum()
@@ -165,7 +170,14 @@ mod tests {
             let (place, truth) = (at % 10, stream.unit() < answers);
             let rate = if truth { relevant } else { other } / (place + 1) as f64;
             let positive = (0..40).filter(|_| stream.unit() < rate).count() as f64;
-            (Pair { query: at, tallies: vec![(place, Tally { shown: 40.0, positive })], ..Pair::default() }, truth)
+            (
+                Pair {
+                    query: at,
+                    tallies: vec![(place, Tally { shown: 40.0, positive, unclear: 0.0 })],
+                    ..Pair::default()
+                },
+                truth,
+            )
         };
         (0..count).map(one).unzip()
     }
