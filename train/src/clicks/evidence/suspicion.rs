@@ -114,7 +114,8 @@ pub(super) fn clicked_too_often(
 pub(super) fn clicked_whatever_the_query(pairs: &[Pair], model: &TwoKinds) -> BTreeMap<usize, Suspicion> {
     let (mut by_page, mut all): (BTreeMap<usize, (u64, u64)>, _) = (BTreeMap::new(), (0, 0));
     for pair in pairs {
-        let posterior = model.posterior(pair);
+        // Not the share of answers at its rank, by which a page that nobody saw would be known not to answer.
+        let posterior = model.even_posterior(pair);
         let answers = u64::from(posterior >= KNOWN);
         let known = answers + u64::from(posterior <= 1.0 - KNOWN);
         let own = by_page.entry(pair.page).or_default();
