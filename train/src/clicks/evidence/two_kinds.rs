@@ -188,7 +188,8 @@ mod tests {
         let model = TwoKinds::fit(&pairs);
         assert!(model.tells_apart() && model.gain > 100.0, "{model:?}");
         assert!((model.kappa - 2.0 / 7.0).abs() < 0.05, "{model:?}");
-        for at in 0..5 {
+        // Below, clicks are too few to tell rates from shares.
+        for at in 0..4 {
             let expected = 0.7 / (at + 1) as f64;
             assert!((model.clicked[at] / expected - 1.0).abs() < 0.2, "{at}: {model:?}");
             assert!((model.share[at] - 0.3).abs() < 0.15, "{at}: {model:?}");
