@@ -3,10 +3,10 @@
 /// The probability that a Poisson variable of mean `mean` is at least `count`. For a sum of independent yes-or-no events
 /// with these expectations it is an upper bound wherever `count` lies above the mean by one or more (Hoeffding 1956).
 pub(super) fn poisson_at_least(mean: f64, count: u64) -> f64 {
-    if count == 0 {
-        return 1.0;
+    if count == 0 || mean <= 0.0 {
+        return if count == 0 { 1.0 } else { 0.0 };
     }
-    let term = |k: u64| (k as f64 * mean.max(1e-300).ln() - mean - ln_gamma(k as f64 + 1.0)).exp();
+    let term = |k: u64| (k as f64 * mean.ln() - mean - ln_gamma(k as f64 + 1.0)).exp();
     if (count as f64) <= mean {
         return (1.0 - (0..count).map(term).sum::<f64>()).clamp(0.0, 1.0);
     }

@@ -13,7 +13,7 @@ fn set(queries: usize, seed: u64, change: impl Fn(&mut Vec<PageId>, &[(PageId, f
         stream.shuffle(&mut pages);
         let old: Vec<PageId> = pages.into_iter().take(30).collect();
         let gains: Vec<_> =
-            (0..1 + stream.below(2)).map(|_| (old[stream.below(10)].clone(), 0.5 + 0.5 * stream.unit())).collect();
+            (0..1 + stream.below(2)).map(|_| (old[stream.below(13)].clone(), 0.5 + 0.5 * stream.unit())).collect();
         let mut new = old.clone();
         change(&mut new, &gains, &mut stream);
         Compared { query: at.to_string(), gains, old, new, weight: 1.0 + stream.unit() }
@@ -21,7 +21,7 @@ fn set(queries: usize, seed: u64, change: impl Fn(&mut Vec<PageId>, &[(PageId, f
     (0..queries).map(one).collect()
 }
 
-/// Pairs of neighbours change places, whatever they are.
+/// Neighbours among the 13 pages that may answer change places, whatever they are.
 fn noise(new: &mut [PageId], _: &[(PageId, f64)], stream: &mut Stream) {
     for _ in 0..20 {
         let at = stream.below(12);
@@ -32,7 +32,6 @@ fn noise(new: &mut [PageId], _: &[(PageId, f64)], stream: &mut Stream) {
 /// Answers move up by up to `most` ranks.
 fn better(most: usize) -> impl Fn(&mut Vec<PageId>, &[(PageId, f64)], &mut Stream) {
     move |new, gains, stream| {
-        noise(new, gains, stream);
         for (answer, _) in gains {
             let at = new.iter().position(|page| page == answer).unwrap();
             new.swap(at, at.saturating_sub(stream.below(most + 1)));
