@@ -6,6 +6,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use std::time::Duration;
+
+use colqwen_index::click_log::{ClickLog, Impression, LoggedQuery, ShownPage};
+use colqwen_index::train::clicks::log::{ReadOptions, read};
 use serde_json::{Value, json};
 
 use super::support::{PROGRAM, Ran, cli, pages, samples, signal, start, wait_until};
@@ -153,6 +157,29 @@ fn clicks_teach_the_query_side_and_a_step_back_is_kept() {
     assert_eq!(again.code, Some(3), "{again:?}");
     cli!("rollback", &index).done();
     assert_eq!(right(&index), before);
+}
+
+#[test]
+fn what_an_application_logs_is_what_training_reads() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("clicks.jsonl");
+    let log = ClickLog::append(&path).unwrap();
+    let shown = [ShownPage { doc_id: "a.pdf".to_owned(), page: 3, rank: 1, score: 11.5 }];
+    let impression = Impression {
+        session: "s1",
+        query: LoggedQuery::Text("filter"),
+        shown: &shown,
+        generation: 2,
+        ..Impression::default()
+    };
+    let id = log.impression(&impression).unwrap();
+    log.click(&id, 1, Some(Duration::from_secs(40))).unwrap();
+    log.view(&id, 1).unwrap();
+    let read = read(&[path], &[], &ReadOptions::default()).unwrap();
+    assert_eq!((read.files[0].bad, read.files[0].records), (0, 3), "{:?}", read.files[0].first_bad);
+    let seen = &read.seen[0];
+    assert_eq!((seen.impression.generation.as_deref(), seen.depth), (Some("2"), Some(1)));
+    assert_eq!((seen.clicks[0].rank, seen.clicks[0].dwell_ms), (1, Some(40_000)));
 }
 
 #[test]
