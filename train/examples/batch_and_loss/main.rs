@@ -50,7 +50,7 @@ struct Arguments {
     #[command(subcommand)]
     one: Option<One>,
     /// CPU seconds of each of the eight trainings
-    #[arg(long, default_value_t = 75.0)]
+    #[arg(long, default_value_t = 60.0)]
     seconds: f64,
     /// Highest learning rate
     #[arg(long, default_value_t = 2e-3)]
