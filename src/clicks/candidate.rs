@@ -45,14 +45,12 @@ pub(super) fn serving(index: &PageIndex) -> Result<Model, Error> {
     Ok(model)
 }
 
-/// The two halves of a model by its name, each with all that is particular to ColQwen2; the same twice unless it has two
-/// parts.
-fn halves(name: &str) -> Result<(ColQwen2, ColQwen2), Error> {
+/// The half of a model that `half` takes of one with two parts; the whole of any other.
+fn half(name: &str, half: impl FnOnce(TwoParts) -> ColQwen2) -> Result<ColQwen2, Error> {
     if TwoParts::is_folder(Path::new(name)) {
-        let TwoParts { page, query } = TwoParts::load(Path::new(name), &LoadOptions::default())?;
-        return Ok((page, query));
+        return Ok(half(TwoParts::load(Path::new(name), &LoadOptions::default())?));
     }
-    Ok((load_colqwen2(name, "cpu")?, load_colqwen2(name, "cpu")?))
+    load_colqwen2(name, "cpu")
 }
 
 /// A trained model that is not published.
@@ -86,7 +84,7 @@ impl Candidate {
         if !folder.exists() {
             let trained = train(index, serving, data, validation, (&out, options), observe)?;
             if options.mode == Mode::QuerySide {
-                let (page, _) = halves(&serving.name)?;
+                let page = half(&serving.name, |parts| parts.page)?;
                 TwoParts::write(&page, &trained, &folder)?;
                 // The parts hold a copy.
                 fs::remove_dir_all(&trained).map_err(Error::io(&trained, "remove what was copied"))?;
@@ -159,7 +157,7 @@ fn train(
     (out, options): (&Path, &ClickOptions),
     observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<PathBuf, Error> {
-    let (_, query) = halves(&serving.name)?;
+    let query = half(&serving.name, |parts| parts.query)?;
     let settings = settings(options, data, out);
     let observe = std::cell::RefCell::new(observe);
     let (mut done, mut planned) = (0, 0);

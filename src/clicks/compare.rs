@@ -150,12 +150,12 @@ pub(super) fn rows(set: &str, comparison: &Comparison) -> Vec<GateRow> {
 pub(super) fn moved(
     compared: &[Compared],
     name: impl Fn(&str) -> String,
-    thumbnails: &mut Thumbnails,
+    thumbnails: &mut Thumbnails<'_>,
 ) -> [Vec<MovedQuery>; 2] {
     let mut changes: Vec<(f64, [f64; 2], &Compared)> = compared
         .iter()
         .map(|one| {
-            let ndcg = [ndcg(&one.gains, &one.old), ndcg(&one.gains, &one.new)];
+            let ndcg = one.ndcg_10();
             (ndcg[1] - ndcg[0], ndcg, one)
         })
         .collect();
@@ -170,7 +170,7 @@ pub(super) fn moved(
     [improved, harmed]
 }
 
-fn moved_pages(one: &Compared, thumbnails: &mut Thumbnails) -> Vec<MovedPage> {
+fn moved_pages(one: &Compared, thumbnails: &mut Thumbnails<'_>) -> Vec<MovedPage> {
     let rank = |ranking: &[PageId], page: &PageId| ranking.iter().position(|other| other == page).map(|at| at + 1);
     let wanted = |page: &PageId| one.gains.iter().any(|(other, gain)| other == page && *gain > 0.0);
     let shown = |ranking: &[PageId]| ranking.iter().take(SHOWN).cloned().collect::<Vec<_>>();
@@ -193,14 +193,4 @@ fn moved_pages(one: &Compared, thumbnails: &mut Thumbnails) -> Vec<MovedPage> {
     moved.truncate(PAGES);
     moved.iter_mut().for_each(|page| page.picture = thumbnails.picture(&page.page));
     moved
-}
-
-fn ndcg(gains: &[(PageId, f64)], ranking: &[PageId]) -> f64 {
-    let discount = |at: usize| 1.0 / ((at + 2) as f64).log2();
-    let gain = |page: &PageId| gains.iter().find(|(other, _)| other == page).map_or(0.0, |(_, gain)| *gain);
-    let found: f64 = ranking.iter().take(SHOWN).enumerate().map(|(at, page)| gain(page) * discount(at)).sum();
-    let mut ideal: Vec<f64> = gains.iter().map(|(_, gain)| *gain).collect();
-    ideal.sort_by(|one, other| other.total_cmp(one));
-    let best: f64 = ideal.iter().take(SHOWN).enumerate().map(|(at, gain)| gain * discount(at)).sum();
-    if best > 0.0 { found / best } else { 0.0 }
 }

@@ -285,7 +285,7 @@ impl Judged<'_> {
             Some(text) if options.show_queries => text.clone(),
             _ => name.to_owned(),
         };
-        [report.improved, report.harmed] = compare::moved(&by_clicks, name, &mut Thumbnails::of(index)?);
+        [report.improved, report.harmed] = compare::moved(&by_clicks, name, &mut Thumbnails::of(index));
         Ok((outcome, report))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Cursor;
-use std::path::PathBuf;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,27 +10,21 @@ use colqwen_index_ingest::page::{Document, PixelBudget};
 use colqwen_index_train::data::PageId;
 use image::ImageFormat;
 
-use crate::{Error, PageIndex};
+use crate::PageIndex;
 
 /// Pixels of the picture, about 180 x 230.
 const PIXELS: u32 = 41_000;
 
 /// Renders pages of an index from the files that it names; what cannot be rendered has no picture.
-pub struct Thumbnails {
-    sources: HashMap<PageId, PathBuf>,
+pub struct Thumbnails<'i> {
+    index: &'i PageIndex,
     made: HashMap<PageId, Option<String>>,
 }
 
-impl Thumbnails {
+impl<'i> Thumbnails<'i> {
     /// Pictures of the pages of `index`.
-    pub fn of(index: &PageIndex) -> Result<Self, Error> {
-        let searcher = index.searcher();
-        let mut sources = HashMap::new();
-        for page in index.texts(&searcher) {
-            let page = page?;
-            sources.extend(page.source.map(|source| (PageId::new(page.doc_id, page.page), source)));
-        }
-        Ok(Self { sources, made: HashMap::new() })
+    pub fn of(index: &'i PageIndex) -> Self {
+        Self { index, made: HashMap::new() }
     }
 
     /// A page as a `data:` address.
@@ -44,9 +38,9 @@ impl Thumbnails {
     }
 
     fn render(&self, page: &PageId) -> Option<String> {
-        let source = self.sources.get(page)?;
+        let (source, _) = self.index.sources_of(&page.doc_id).ok()?.remove(&page.page)?;
         let budget = PixelBudget { factor: 2, min_pixels: PIXELS / 2, max_pixels: PIXELS };
-        let image = Document::open(source).ok()?.page(page.page, &budget).ok()?.image;
+        let image = Document::open(Path::new(&source?)).ok()?.page(page.page, &budget).ok()?.image;
         let mut png = Cursor::new(Vec::new());
         image::imageops::grayscale(&image).write_to(&mut png, ImageFormat::Png).ok()?;
         Some(format!("data:image/png;base64,{}", STANDARD.encode(png.into_inner())))

@@ -1,6 +1,4 @@
-//! What an index holds of its pages: where each stands, its text, its file, its vectors.
-
-use std::path::PathBuf;
+//! What an index holds of its pages: where each stands, its text, its vectors.
 
 use colqwen_index_field::PageVectors;
 use tantivy::schema::Value;
@@ -21,8 +19,6 @@ pub struct StoredText {
     pub address: DocAddress,
     /// Its text layer.
     pub text: Option<String>,
-    /// The file that it can be rendered from again.
-    pub source: Option<PathBuf>,
 }
 
 impl PageIndex {
@@ -39,8 +35,7 @@ impl PageIndex {
         else {
             return Ok(None);
         };
-        let source = text(self.fields.source).map(PathBuf::from);
-        Ok(Some(StoredText { doc_id, page, address, text: text(self.fields.text), source }))
+        Ok(Some(StoredText { doc_id, page, address, text: text(self.fields.text) }))
     }
 
     /// The vectors of the page at an address of the snapshot, `tokens x dim`, as they were decoded from what is stored.

@@ -56,8 +56,7 @@ impl<'a> StoredPages<'a> {
         };
         let failed = |error: Error| TrainError::Source { what: page.to_string(), source: Box::new(error) };
         let at = self.places.get(page).ok_or_else(missing)?;
-        let (handle, tokens) = (self.index.late_interaction(), self.index.fields().tokens);
-        let stored = handle.page(&self.searcher, tokens, *at).map_err(|error| failed(error.into()))?;
+        let stored = self.index.page_vectors(&self.searcher, *at).map_err(failed)?;
         Ok(stored.ok_or_else(missing)?.vectors)
     }
 }

@@ -50,6 +50,13 @@ pub struct Compared {
     pub weight: f64,
 }
 
+impl Compared {
+    /// nDCG@10 under the old model and under the new one.
+    pub fn ndcg_10(&self) -> [f64; 2] {
+        [&self.old, &self.new].map(|ranking| Graded::new(ranking, &self.gains).ndcg(TOP))
+    }
+}
+
 /// When to publish.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct GateOptions {
