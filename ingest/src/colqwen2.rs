@@ -124,12 +124,33 @@ impl ColQwen2 {
         self.tokens.image()
     }
 
-    /// The model's input for a batch of page images.
+    /// The model's input for a batch of page images. A page that is looked at in tiles is several sequences, of whose tokens
+    /// those are kept that make its vectors.
     ///
     /// # Errors
     /// An image that the model cannot take.
     pub fn page_input(&self, pages: &[RgbImage]) -> Result<ModelInput, EncoderError> {
-        self.page_input_from(0, pages)
+        let Some(tiling) = self.preprocessor.tiling() else { return self.page_input_from(0, pages) };
+        let tiled = |(at, page)| {
+            let page = self.cut_into_tiles(tiling, at, page)?;
+            Ok(ModelInput { kept: Some(page.places.clone()), ..page.input(&self.tokens, &page.shown)? })
+        };
+        let inputs = pages.iter().enumerate().map(tiled).collect::<Result<Vec<_>, EncoderError>>()?;
+        ModelInput::packed(&inputs)
+    }
+
+    /// Patches that the vision tower looks at, and tokens of the language model, for an upright page of the largest size.
+    pub fn largest_page(&self) -> (usize, usize) {
+        let merge = self.model.config().vision.merge_size.pow(2);
+        let merged = self.page_budget().max_visual_tokens() as usize;
+        let rows = ((merged as f64 * std::f64::consts::SQRT_2).sqrt() as usize).clamp(1, merged.max(1));
+        let grid = preprocess::Grid { rows, columns: (merged / rows).max(1) };
+        let shown: Vec<usize> = match self.preprocessor.tiling() {
+            Some(tiling) => tiling.tiles(grid).iter().map(|tile| tile.grid().patches()).collect(),
+            None => vec![merged],
+        };
+        let tokens = shown.iter().map(|patches| self.tokens.page(*patches).len()).sum();
+        (shown.iter().sum::<usize>() * merge, tokens)
     }
 
     fn page_input_from(&self, first: usize, pages: &[RgbImage]) -> Result<ModelInput, EncoderError> {
@@ -141,8 +162,7 @@ impl ColQwen2 {
             grids.push(grid);
         }
         let sequences = grids.iter().map(|grid| self.tokens.page(grid.merged(vision.merge_size).patches())).collect();
-        let pixel_values = Some(preprocess::pixel_tensor(values, vision.patch_dim())?);
-        Ok(ModelInput { sequences, pixel_values, grids })
+        Ok(ModelInput::images(sequences, preprocess::pixel_tensor(values, vision.patch_dim())?, grids))
     }
 
     /// The model's input for a batch of queries.
@@ -152,7 +172,7 @@ impl ColQwen2 {
     pub fn query_input(&self, queries: &[&str]) -> Result<ModelInput, EncoderError> {
         let ids = |query: &&str| self.tokens.query(query, self.query_format);
         let sequences = queries.iter().map(ids).collect::<Result<_, _>>()?;
-        Ok(ModelInput { sequences, pixel_values: None, grids: Vec::new() })
+        Ok(ModelInput::texts(sequences))
     }
 
     fn encode_batch(&self, first: usize, pages: &[RgbImage]) -> Result<Vec<PageVectors>, EncoderError> {

@@ -127,7 +127,7 @@ fn ids_and_positions_are_exact() {
 fn pixel_values_are_within_two_grey_levels() {
     let model = load("plain", &LoadOptions::default());
     for (at, (page, expected)) in pages().iter().zip(expected_pixels()).enumerate() {
-        let found = model.page_input(std::slice::from_ref(page)).unwrap().pixel_values.unwrap();
+        let found = model.page_input(std::slice::from_ref(page)).unwrap().image.unwrap().tensor().clone();
         let difference = (&found - &expected).unwrap().abs().unwrap().reshape((found.dim(0).unwrap(), 3, 392)).unwrap();
         let grey =
             difference.broadcast_mul(&Tensor::new(&STD, &Device::Cpu).unwrap().reshape((1, 3, 1)).unwrap()).unwrap();
@@ -150,13 +150,9 @@ fn embeddings_agree_with_the_oracle() {
     for (name, _) in FIXTURES {
         let expected = Expected::read(fixtures().join(name).join("expected.safetensors"));
         let model = load(name, &LoadOptions::default());
-        let pages = ModelInput {
-            sequences: expected.padded("page").sequences(),
-            pixel_values: Some(Tensor::cat(&expected_pixels(), 0).unwrap()),
-            grids: expected.grids(),
-        };
-        let queries =
-            ModelInput { sequences: expected.padded("query").sequences(), pixel_values: None, grids: Vec::new() };
+        let pixels = Tensor::cat(&expected_pixels(), 0).unwrap();
+        let pages = ModelInput::images(expected.padded("page").sequences(), pixels, expected.grids());
+        let queries = ModelInput::texts(expected.padded("query").sequences());
         let difference = |input: &ModelInput, kind: &str, ops: Ops| {
             let found = model.model().forward(input, ops).unwrap().to_vec2().unwrap();
             max_difference(&found, &expected.embeddings(kind))

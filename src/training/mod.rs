@@ -16,6 +16,7 @@ mod query_side;
 mod run;
 mod source;
 mod vectors;
+mod vision;
 
 pub use crate::indexing::OnError;
 pub use caches::{CacheReport, hidden_source};

@@ -7,9 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use colqwen_index_ingest::colqwen2::ColQwen2;
-use colqwen_index_ingest::colqwen2::model::ModelInput;
-use colqwen_index_train::Error as TrainError;
 use colqwen_index_train::data::PageId;
+use image::RgbImage;
 
 use crate::Error;
 
@@ -26,10 +25,9 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// The look of the only page of `input`.
-    pub fn of(input: &ModelInput, model: &ColQwen2) -> Result<Self, Error> {
-        let Some(pixels) = &input.pixel_values else { return Ok(Self::new(&[])) };
-        let values: Vec<f32> = pixels.flatten_all().and_then(|values| values.to_vec1()).map_err(TrainError::from)?;
+    /// The look of a page to `model`, whole also where it is looked at in tiles.
+    pub fn of(page: &RgbImage, model: &ColQwen2) -> Result<Self, Error> {
+        let (values, _) = model.preprocessor().patches(0, page)?;
         let vision = &model.model().config().vision;
         let merged = vision.patch_dim() * vision.merge_size * vision.merge_size;
         let hash = |patch: &[f32]| {

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::encoder::Encoder;
-use colqwen_index_train::Error as TrainError;
 use colqwen_index_train::data::TrainingData;
 use colqwen_index_train::network::{Network, NetworkOptions, Trained};
 use colqwen_index_train::trainer::Ending;
@@ -14,21 +13,20 @@ use serde_json::json;
 
 use super::source::PageSource;
 use super::vectors::{FirstVectors, StoredPages};
+use super::vision::VisionWriter;
 use super::{CacheReport, Learning, LostPages, Pages, Preparation, TrainOptions, TrainOutcome, run};
 use crate::Error;
 
 /// Queries that have a graph at once where queries alone learn.
 const QUERIES_AT_ONCE: usize = 64;
-/// Tokens that a page has besides its patches, at most: those of the prompt.
-const PROMPT: usize = 32;
 
 /// Trains what `trained` names of `model` on `data`, whose pages `pages` has, and writes everything to `out`:
-/// the log, the state, a plot, and at the end `model/`, a whole checkpoint with what was learnt merged, and for low-rank
+/// the log, the state, a plot, what the vision tower leaves of pages where it does not learn (`hidden/vision.parquet`), and at the end `model/`, a whole checkpoint with what was learnt merged, and for low-rank
 /// updates of both sides also `adapter/`, as peft reads it. Every page is rendered once before the first step: to find those that
 /// cannot be, and those that look alike. `base` is what the adapter names as the weights that it belongs to.
 ///
 /// # Errors
-/// A page is not found and none may be lost, the index holds pages of another model where its vectors are wanted, a setting lies outside of its range, the model looks at pages in tiles, not one page fits into the
+/// A page is not found and none may be lost, the index holds pages of another model where its vectors are wanted, a setting lies outside of its range, not one page fits into the
 /// memory given, `out` holds a trained model already, there is nothing to resume, or the disk is full.
 #[expect(clippy::too_many_arguments, reason = "what a training takes, each of another kind")]
 pub fn train_network(
@@ -42,33 +40,36 @@ pub fn train_network(
     mut progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
     observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
 ) -> Result<TrainOutcome, Error> {
-    if model.preprocessor().tiling().is_some() && options.learning == Learning::Both {
-        let (what, expected) = ("what is trained of a model that looks at pages in tiles", "its projection");
-        return Err(TrainError::Setting { name: what, expected, received: trained.to_string() }.into());
-    }
     let saved = run::new_model(out)?;
     options.batches(data)?;
     let mut lost = LostPages::new(options.on_error);
     let stored = options.stored(model, pages)?;
+    let network = Network::new(model, trained, NetworkOptions { seed: options.seed, ..NetworkOptions::default() })?;
     let mut source = PageSource::new(model, options.memory / 4);
-    match &stored {
-        Some(stored) if options.learning == Learning::Queries => stored.check(&data.pages(), &mut lost)?,
-        _ => source.find(pages, data, &mut lost, &mut progress)?,
-    }
+    let caches = match &stored {
+        Some(stored) if options.learning == Learning::Queries => {
+            stored.check(&data.pages(), &mut lost)?;
+            CacheReport::default()
+        }
+        _ => {
+            let vision = (!network.vision_learns())
+                .then(|| VisionWriter::new(&out.join("hidden"), model, options.memory / 4))
+                .transpose()?;
+            source.find(pages, data, vision, &mut lost, &mut progress)?
+        }
+    };
     let source = source;
     let left = lost.removed_from(data);
     let batches = options.batches(&left)?.with_copies(source.copies());
-    let network = Network::new(model, trained, NetworkOptions { seed: options.seed, ..NetworkOptions::default() })?;
     let mini_batch = match options.mini_batch {
         Some(given) => given,
         // Only queries have a graph, and they are short.
         None if stored.is_some() && options.learning == Learning::Queries => QUERIES_AT_ONCE,
         None => {
-            let visual = model.page_budget().max_visual_tokens() as usize;
-            let merged = network.config().vision.merge_size.pow(2);
-            let footprint = network.footprint(visual * merged, visual + PROMPT);
+            let (patches, tokens) = model.largest_page();
+            let footprint = network.footprint(patches, tokens);
             let pages = options.batch * (1 + options.negatives);
-            footprint.mini_batch((options.memory - options.memory / 4) as u64, pages, visual + PROMPT, model.dim())?
+            footprint.mini_batch((options.memory - options.memory / 4) as u64, pages, tokens, model.dim())?
         }
     };
     // Whoever breaks off is heard at the first step.
@@ -95,5 +96,5 @@ pub fn train_network(
             Some(saved)
         }
     };
-    Ok(TrainOutcome { ending, caches: CacheReport::default(), steps, model, lost, left_out })
+    Ok(TrainOutcome { ending, caches, steps, model, lost, left_out })
 }

@@ -68,7 +68,7 @@ fn padded(inputs: &HashMap<String, Tensor>, kind: &str) -> Result<Vec<Vec<u32>>>
 }
 
 fn queries(inputs: &HashMap<String, Tensor>) -> Result<Vec<Arc<ModelInput>>> {
-    let of = |ids| Arc::new(ModelInput { sequences: vec![ids], pixel_values: None, grids: Vec::new() });
+    let of = |ids| Arc::new(ModelInput::texts(vec![ids]));
     Ok(padded(inputs, "query")?.into_iter().map(of).collect())
 }
 
@@ -79,7 +79,7 @@ fn pages(inputs: &HashMap<String, Tensor>, pixels: &HashMap<String, Tensor>) -> 
         let frame = pixels[&format!("page{at}")].unsqueeze(2)?;
         let patches = Tensor::cat(&[&frame, &frame], 2)?.reshape((frame.dim(0)?, ()))?;
         let grid = Grid { rows: grid[1] as usize, columns: grid[2] as usize };
-        Ok(Arc::new(ModelInput { sequences: vec![ids], pixel_values: Some(patches), grids: vec![grid] }))
+        Ok(Arc::new(ModelInput::images(vec![ids], patches, vec![grid])))
     };
     sequences.enumerate().map(page).collect()
 }

@@ -15,6 +15,8 @@ use crate::encoder::EncoderError;
 
 /// Tensors with this prefix are the projection's.
 pub(super) const PROJECTION: &str = "custom_text_proj.";
+/// Tensors with this prefix are the vision tower's and its merger's.
+const VISION: &str = "visual.";
 
 /// The states of one page or query after the language model's final norm, `tokens x width` in half precision.
 #[derive(Clone, PartialEq, Debug)]
@@ -62,11 +64,20 @@ impl ColQwen2 {
     ///
     /// Reads all weights.
     pub fn backbone_fingerprint(&self) -> Fingerprint {
-        let tensors: Vec<_> = self.checkpoint.tensors().filter(|(name, ..)| !name.starts_with(PROJECTION)).collect();
+        self.fingerprint_of("backbone", |name| !name.starts_with(PROJECTION))
+    }
+
+    /// The identity of everything that [`ColQwen2::merged_pages`] depends on, as [`ColQwen2::backbone_fingerprint`].
+    pub fn vision_fingerprint(&self) -> Fingerprint {
+        self.fingerprint_of("vision tower", |name| name.starts_with(VISION))
+    }
+
+    fn fingerprint_of(&self, domain: &str, part: impl Fn(&str) -> bool) -> Fingerprint {
+        let tensors: Vec<_> = self.checkpoint.tensors().filter(|(name, ..)| part(name)).collect();
         let digests: Vec<Fingerprint> = tensors.par_iter().map(|(_, _, weight)| weight_digest(weight)).collect();
         let weights = tensors.iter().zip(&digests).map(|((name, ..), digest)| (*name, digest.as_bytes().as_slice()));
         let setup = ("setup", self.setup.as_bytes().as_slice());
-        Fingerprint::of_parts(std::iter::once(("domain", b"backbone".as_slice())).chain([setup]).chain(weights))
+        Fingerprint::of_parts(std::iter::once(("domain", domain.as_bytes())).chain([setup]).chain(weights))
     }
 
     /// Values per token of the hidden states.
@@ -107,6 +118,19 @@ impl ColQwen2 {
             pages.chunks(batch).enumerate().map(hidden).collect::<Result<_, _>>()?
         };
         Ok(batches.into_iter().flatten().collect())
+    }
+
+    /// What the vision tower leaves of pages, in order, each with the input that [`ColQwen2::page_input`] made of it: merged
+    /// patches x hidden_size in half precision, for [`Image::Merged`](super::model::Image::Merged).
+    ///
+    /// # Errors
+    /// As [`ColQwen2::hidden_pages`].
+    pub fn merged_pages(&self, pages: &[ModelInput]) -> Result<Vec<HiddenStates>, EncoderError> {
+        let merged = |page: &ModelInput| {
+            let states = self.model.merged(page, self.ops)?;
+            Ok(half(&states, &[states.dim(0)?])?.remove(0))
+        };
+        if self.page_per_core { pages.par_iter().map(merged).collect() } else { pages.iter().map(merged).collect() }
     }
 
     /// The hidden states of query texts, in order. A batch gives what single queries give.

@@ -12,33 +12,94 @@ use super::vision::VisionTower;
 use super::weights::WeightSource;
 use crate::encoder::EncoderError;
 
+/// The images of a batch, all in one tensor.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// As the vision tower takes them: patches x patch_dim.
+    Pixels(Tensor),
+    /// As it leaves them, so that it need not be run: merged patches x hidden_size, from [`Model::merged`].
+    Merged(Tensor),
+}
+
+impl Image {
+    /// The tensor.
+    pub fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Pixels(tensor) | Self::Merged(tensor) => tensor,
+        }
+    }
+}
+
 /// A batch, packed: the sequences one after the other, without padding.
 #[derive(Clone, Debug)]
 pub struct ModelInput {
     /// The ids of each sequence.
     pub sequences: Vec<Vec<u32>>,
-    /// The patches of all images, patches x patch_dim, or none for texts.
-    pub pixel_values: Option<Tensor>,
-    /// The grid of each sequence's image; empty for texts.
+    /// All images, or none for texts.
+    pub image: Option<Image>,
+    /// The grid of each sequence's image, in patches; empty for texts.
     pub grids: Vec<Grid>,
+    /// Which tokens of all sequences become token vectors, in this order, if not all of them do: those of a page that is
+    /// looked at in tiles.
+    pub kept: Option<Vec<u32>>,
 }
 
 impl ModelInput {
+    /// Texts.
+    pub fn texts(sequences: Vec<Vec<u32>>) -> Self {
+        Self { sequences, image: None, grids: Vec::new(), kept: None }
+    }
+
+    /// Images in prompts: a grid for each sequence, and the patches of all, patches x patch_dim.
+    pub fn images(sequences: Vec<Vec<u32>>, pixels: Tensor, grids: Vec<Grid>) -> Self {
+        Self { sequences, image: Some(Image::Pixels(pixels)), grids, kept: None }
+    }
+
+    /// Tokens of all sequences.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(Vec::len).sum()
+    }
+
+    /// Token vectors that the model makes of it.
+    pub fn vectors(&self) -> usize {
+        self.kept.as_ref().map_or_else(|| self.tokens(), Vec::len)
+    }
+
     /// All sequences of `inputs`, in order, as one batch.
     ///
     /// # Errors
     /// Pixel values that do not go together, such as those of two models.
     pub fn packed<'a>(inputs: impl IntoIterator<Item = &'a Self>) -> Result<Self, EncoderError> {
-        let mut all = Self { sequences: Vec::new(), pixel_values: None, grids: Vec::new() };
-        let mut pixels = Vec::new();
+        let mut all = Self::texts(Vec::new());
+        let (mut pixels, mut merged, mut kept, mut tokens) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for input in inputs {
             all.sequences.extend_from_slice(&input.sequences);
             all.grids.extend_from_slice(&input.grids);
-            pixels.extend(&input.pixel_values);
+            match &input.image {
+                Some(Image::Pixels(tensor)) => pixels.push(tensor),
+                Some(Image::Merged(tensor)) => merged.push(tensor),
+                None => {}
+            }
+            match &input.kept {
+                Some(rows) => kept.extend(rows.iter().map(|row| tokens + row)),
+                None => kept.extend(tokens..tokens + input.tokens() as u32),
+            }
+            tokens += input.tokens() as u32;
         }
-        if !pixels.is_empty() {
-            all.pixel_values = Some(Tensor::cat(&pixels, 0)?);
-        }
+        all.image = match (pixels.is_empty(), merged.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(Image::Pixels(Tensor::cat(&pixels, 0)?)),
+            (true, false) => Some(Image::Merged(Tensor::cat(&merged, 0)?)),
+            (false, false) => {
+                return Err(EncoderError::Input {
+                    what: "images of a batch",
+                    expected: "all as pixels or all as merged patches".to_owned(),
+                    received: "both".to_owned(),
+                });
+            }
+        };
+        let whole = kept.len() == tokens as usize && kept.is_sorted();
+        all.kept = (!whole).then_some(kept);
         Ok(all)
     }
 }
@@ -94,7 +155,8 @@ impl Model {
         &self.config
     }
 
-    /// The embeddings of all tokens of all sequences, one after the other: tokens x dim, f32, each of length 1.
+    /// The embeddings of all tokens of all sequences (of those that are kept, if the input says so), one after the other:
+    /// tokens x dim, f32, each of length 1.
     ///
     /// # Errors
     /// The input's parts do not belong together, an id lies outside the embedding table, or the device fails.
@@ -119,6 +181,15 @@ impl Model {
         self.pass(input, ops)?.run(|part| part != Part::Projection)
     }
 
+    /// What the vision tower leaves of the pixels of `input`, the vectors that take the places of its image tokens: merged
+    /// patches x hidden_size.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn merged(&self, input: &ModelInput, ops: Ops) -> Result<Tensor, EncoderError> {
+        self.pass(input, ops)?.run(|part| part <= Part::Merger)
+    }
+
     /// Prepares to take `input` through the network part by part.
     ///
     /// # Errors
@@ -137,14 +208,26 @@ impl Model {
                 received: id.to_string(),
             });
         }
+        let tokens = input.tokens();
+        if let Some(row) = input.kept.iter().flatten().find(|row| **row as usize >= tokens) {
+            return Err(EncoderError::Input {
+                what: "token that is kept",
+                expected: format!("one of the {tokens} of the sequences"),
+                received: row.to_string(),
+            });
+        }
         let patches: usize = input.grids.iter().map(Grid::patches).sum();
-        let expected = [patches, self.config.vision.patch_dim()];
-        match &input.pixel_values {
-            Some(pixels) if input.grids.len() != input.sequences.len() || pixels.dims() != expected => {
+        let merge = self.config.vision.merge_size.pow(2);
+        let expected = match &input.image {
+            Some(Image::Merged(_)) => [patches / merge, self.config.text.hidden_size],
+            _ => [patches, self.config.vision.patch_dim()],
+        };
+        match input.image.as_ref().map(Image::tensor) {
+            Some(image) if input.grids.len() != input.sequences.len() || image.dims() != expected => {
                 Err(EncoderError::Input {
-                    what: "pixel values",
+                    what: "pixel values or merged patches",
                     expected: format!("{expected:?} for {} grids, one per sequence", input.grids.len()),
-                    received: format!("{:?} for {} sequences", pixels.dims(), input.sequences.len()),
+                    received: format!("{:?} for {} sequences", image.dims(), input.sequences.len()),
                 })
             }
             None if !input.grids.is_empty() => Err(EncoderError::Input {

@@ -4,13 +4,14 @@
 use candle_core::Tensor;
 
 use super::attention::Packing;
-use super::model::{Model, ModelInput};
+use super::model::{Image, Model, ModelInput};
 use super::ops::Ops;
 use super::preprocess::Grid;
 use super::tokens::positions;
 use crate::encoder::EncoderError;
 
-/// One link of the chain, in the order in which a page goes through them. Texts begin at [`Part::Embedding`].
+/// One link of the chain, in the order in which a page goes through them. Texts, and pages whose merged patches are known, begin
+/// at [`Part::Embedding`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Part {
     /// Patches of pixels to vectors: patches x patch_dim to patches x embed_dim.
@@ -71,7 +72,7 @@ impl<'a> Pass<'a> {
             let grid: Vec<Grid> = input.grids.get(at).map(|grid| grid.merged(merge)).into_iter().collect();
             all_positions.extend(positions(ids, model.image_token, &grid)?);
         }
-        let patch_rope = (!input.grids.is_empty())
+        let patch_rope = matches!(input.image, Some(Image::Pixels(_)))
             .then(|| model.vision.rope(&input.grids, model.dtype, &model.device))
             .transpose()?;
         Ok(Self {
@@ -89,7 +90,7 @@ impl<'a> Pass<'a> {
     /// All parts that the input goes through, in order.
     pub fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();
-        if self.input.pixel_values.is_some() {
+        if matches!(self.input.image, Some(Image::Pixels(_))) {
             parts.push(Part::PatchEmbedding);
             parts.extend((0..self.model.vision.blocks()).map(Part::Block));
             parts.push(Part::Merger);
@@ -100,14 +101,15 @@ impl<'a> Pass<'a> {
         parts
     }
 
-    /// What the first part takes: patches x patch_dim, and for texts no merged patch, 0 x hidden_size.
+    /// What the first part takes: patches x patch_dim, or merged patches x hidden_size where the vision tower was run already,
+    /// none of them for texts.
     ///
     /// # Errors
     /// The device fails.
     pub fn start(&self) -> Result<Tensor, EncoderError> {
         let (dtype, device) = (self.model.dtype, &self.model.device);
-        match &self.input.pixel_values {
-            Some(pixels) => Ok(pixels.to_dtype(dtype)?.to_device(device)?),
+        match &self.input.image {
+            Some(image) => Ok(image.tensor().to_dtype(dtype)?.to_device(device)?),
             None => Ok(Tensor::zeros((0, self.model.config.text.hidden_size), dtype, device)?),
         }
     }
@@ -130,7 +132,13 @@ impl<'a> Pass<'a> {
             (Part::Embedding, _) => self.embed(x),
             (Part::Layer(at), _) => Ok(language.layer(at, x, &self.rope, &self.tokens, ops)?),
             (Part::Norm, _) => Ok(language.norm(x, ops)?),
-            (Part::Projection, _) => Ok(self.model.projection.forward(x)?),
+            (Part::Projection, _) => match &self.input.kept {
+                Some(kept) => {
+                    let kept = Tensor::from_slice(kept, kept.len(), x.device())?;
+                    Ok(self.model.projection.forward(&x.index_select(&kept, 0)?)?)
+                }
+                None => Ok(self.model.projection.forward(x)?),
+            },
         }
     }
 
@@ -143,7 +151,7 @@ impl<'a> Pass<'a> {
     /// Text embeddings, with the vision tower's vectors, `image`, in the places of the image tokens: tokens x hidden_size.
     fn embed(&self, image: &Tensor) -> Result<Tensor, EncoderError> {
         let text = self.model.language.embed(&self.ids)?.to_dtype(self.model.dtype)?;
-        if self.input.pixel_values.is_none() {
+        if self.input.image.is_none() {
             return Ok(text);
         }
         let image_token = self.model.image_token;

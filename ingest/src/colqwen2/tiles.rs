@@ -14,6 +14,7 @@ use super::ColQwen2;
 use super::fields::Fields;
 use super::model::ModelInput;
 use super::preprocess::{self, Grid};
+use super::tokens::Tokens;
 use crate::encoder::EncoderError;
 
 /// Patches (14 pixels a side) that one core takes through a small model at once, so that what lies between two operations stays in
@@ -105,19 +106,54 @@ impl Tiling {
     }
 }
 
+/// A page cut into tiles.
+pub(super) struct TiledPage {
+    /// The values of all merged patches, row by row, those of one together.
+    values: Vec<f32>,
+    /// Values of a merged patch.
+    width: usize,
+    merge_size: usize,
+    /// The page's merged patches.
+    merged: Grid,
+    /// The tiles that differ.
+    pub shown: Vec<Tile>,
+    /// For each merged patch, row by row, its token among those of all shown tiles.
+    pub places: Vec<u32>,
+    /// The page's patches.
+    pub grid: Grid,
+}
+
+impl TiledPage {
+    /// The model's input for `tiles` of the page, each a sequence of its own.
+    pub fn input(&self, tokens: &Tokens, tiles: &[Tile]) -> Result<ModelInput, EncoderError> {
+        let (columns, width) = (self.merged.columns, self.width);
+        let mut cut = Vec::with_capacity(tiles.iter().map(|tile| tile.grid().patches() * width).sum());
+        let (mut sequences, mut grids) = (Vec::new(), Vec::new());
+        for tile in tiles {
+            for row in tile.rows.clone() {
+                let first = row * columns + tile.columns.start;
+                cut.extend_from_slice(&self.values[first * width..(first + tile.columns.len()) * width]);
+            }
+            let seen = tile.grid();
+            sequences.push(tokens.tile(seen.patches()));
+            grids.push(Grid { rows: seen.rows * self.merge_size, columns: seen.columns * self.merge_size });
+        }
+        let patch_dim = width / self.merge_size.pow(2);
+        Ok(ModelInput::images(sequences, preprocess::pixel_tensor(cut, patch_dim)?, grids))
+    }
+}
+
 impl ColQwen2 {
-    /// The hidden states of a page that is encoded in tiles, one per merged patch, row by row: patches x hidden_size. Also the
-    /// page's grid, before merging. `index` is for the messages.
-    pub(super) fn tiled_states(
+    /// Cuts a page. `index` is for the messages.
+    pub(super) fn cut_into_tiles(
         &self,
         tiling: Tiling,
         index: usize,
         page: &RgbImage,
-    ) -> Result<(Tensor, Grid), EncoderError> {
+    ) -> Result<TiledPage, EncoderError> {
         let vision = &self.model.config().vision;
         let (values, grid) = self.preprocessor.patches(index, page)?;
         let merged = grid.merged(vision.merge_size);
-        // The values of a merged patch stand together.
         let width = vision.patch_dim() * vision.merge_size * vision.merge_size;
         let (mut places, mut shown, mut uniform) = (vec![0u32; merged.patches()], Vec::new(), Vec::new());
         let mut rows = 0;
@@ -132,30 +168,30 @@ impl ColQwen2 {
             }
             if first == rows {
                 uniform.extend(patch.map(|patch| (tile.grid(), patch, rows)));
-                rows += self.tokens.first_patch() + tile.grid().patches();
+                rows += self.tokens.tile(tile.grid().patches()).len();
                 shown.push(tile);
             }
         }
-        let patches = tiling.rows * tiling.columns * vision.merge_size * vision.merge_size;
+        drop(uniform);
+        Ok(TiledPage { values, width, merge_size: vision.merge_size, merged, shown, places, grid })
+    }
+
+    /// The hidden states of a page that is encoded in tiles, one per merged patch, row by row: patches x hidden_size. Also the
+    /// page's grid, before merging. `index` is for the messages.
+    pub(super) fn tiled_states(
+        &self,
+        tiling: Tiling,
+        index: usize,
+        page: &RgbImage,
+    ) -> Result<(Tensor, Grid), EncoderError> {
+        let page = self.cut_into_tiles(tiling, index, page)?;
+        let patches = tiling.rows * tiling.columns * page.merge_size * page.merge_size;
         let at_once = if self.page_per_core { PATCHES_AT_ONCE / patches } else { self.pages_per_batch };
-        let states = shown.chunks(at_once.max(1)).map(|tiles| {
-            let mut cut = Vec::with_capacity(tiles.iter().map(|tile| tile.grid().patches() * width).sum());
-            let (mut sequences, mut grids) = (Vec::new(), Vec::new());
-            for tile in tiles {
-                for row in tile.rows.clone() {
-                    let first = row * merged.columns + tile.columns.start;
-                    cut.extend_from_slice(&values[first * width..(first + tile.columns.len()) * width]);
-                }
-                let seen = tile.grid();
-                sequences.push(self.tokens.tile(seen.patches()));
-                grids.push(Grid { rows: seen.rows * vision.merge_size, columns: seen.columns * vision.merge_size });
-            }
-            let pixel_values = Some(preprocess::pixel_tensor(cut, vision.patch_dim())?);
-            self.model.hidden(&ModelInput { sequences, pixel_values, grids }, self.ops)
-        });
+        let states = page.shown.chunks(at_once.max(1));
+        let states = states.map(|tiles| self.model.hidden(&page.input(&self.tokens, tiles)?, self.ops));
         let states = Tensor::cat(&states.collect::<Result<Vec<_>, _>>()?, 0)?;
-        let places = Tensor::from_vec(places, merged.patches(), states.device())?;
-        Ok((states.index_select(&places, 0)?, grid))
+        let places = Tensor::from_vec(page.places, page.merged.patches(), states.device())?;
+        Ok((states.index_select(&places, 0)?, page.grid))
     }
 }
 

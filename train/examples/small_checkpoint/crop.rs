@@ -1,5 +1,7 @@
 //! Crops of pages, what stands on them, and queries about them.
 
+use std::collections::HashMap;
+
 use colqwen_index_train::random::Stream;
 
 use crate::pieces::{Pieces, runs};
@@ -10,6 +12,8 @@ pub const PATCH: usize = 14;
 pub const CELL: usize = 28;
 /// Classes of the reading warm-up: letters, and one for all other marks.
 pub const CLASSES: usize = 27;
+/// Letters of the shortest run that is asked for.
+const SHORT: usize = 3;
 /// Pixels by which a word has to reach into a cell to be shown by it.
 const REACH: f32 = 7.0;
 
@@ -19,6 +23,8 @@ pub struct Run {
     pub pieces: Vec<u32>,
     /// Left, top, right and bottom edge in pixels.
     pub area: [f32; 4],
+    /// How readily it is asked for.
+    pub weight: f32,
 }
 
 /// A page prepared for crops.
@@ -54,10 +60,29 @@ impl Prepared {
             let x = |place: usize| x0 + (x1 - x0) * places[place];
             for (start, text) in runs(&word.text) {
                 let area = [x(start), y0, x(start + text.chars().count()), y1];
-                found.push(Run { pieces: pieces.cut(&text), text, area });
+                found.push(Run { pieces: pieces.cut(&text), text, area, weight: 0.0 });
             }
         }
         Self { sheet, runs: found }
+    }
+}
+
+/// Weighs the runs of all pages together: one that is on the pages a hundred times is asked for ten times as often as one that
+/// is there once, short ones seldom, and those without letters or pieces never.
+pub fn weigh(pages: &mut [Prepared]) {
+    let mut counts: HashMap<String, f32> = HashMap::new();
+    for run in pages.iter().flat_map(|page| &page.runs) {
+        *counts.entry(run.text.clone()).or_default() += 1.0;
+    }
+    for run in pages.iter_mut().flat_map(|page| &mut page.runs) {
+        let letters = run.text.chars().any(|letter| letter.is_ascii_alphabetic());
+        let length = match run.text.len() {
+            _ if !letters || run.pieces == [0] => 0.0,
+            0..SHORT => 0.0,
+            SHORT => 0.3,
+            _ => 1.0,
+        };
+        run.weight = length / counts[&run.text].sqrt();
     }
 }
 
@@ -113,10 +138,10 @@ pub fn draw(pages: &[Prepared], size: Size, stream: &mut Stream) -> Crop {
 fn cut(prepared: &Prepared, page: usize, size: Size, left: i64, top: i64, stream: &mut Stream) -> Crop {
     let image = &prepared.sheet.image;
     let (columns, rows) = (2 * size.columns, 2 * size.rows);
-    // Ink that is fainter or darker, paper that is not quite white, and the noise of a scan on every other crop.
+    // Ink that is fainter or darker, paper that is not quite white, and the noise of a scan on every fourth crop.
     let (ink, paper) =
         (0.7 + 0.4 * stream.unit() as f32, if stream.below(2) == 0 { 0.0 } else { 0.15 * stream.unit() as f32 });
-    let noise = if stream.below(2) == 0 { 0.0 } else { 0.12 * stream.unit() as f32 };
+    let noise = if stream.below(4) > 0 { 0.0 } else { 0.12 * stream.unit() as f32 };
     let mut bits = stream.bits();
     let mut value = |x: i64, y: i64| {
         let inside = x >= 0 && y >= 0 && x < i64::from(image.width()) && y < i64::from(image.height());
@@ -220,20 +245,21 @@ pub fn ask(
 ) -> Vec<Query> {
     let crop = &crops[at];
     let runs = &pages[crop.page].runs;
-    let long: Vec<usize> = crop
-        .shown
-        .iter()
-        .map(|(run, _)| *run)
-        .filter(|run| runs[*run].text.len() >= 3 && runs[*run].pieces != [0])
-        .collect();
-    if long.is_empty() {
+    let mut total = 0.0;
+    let mut sums: Vec<(usize, f32)> = Vec::new();
+    for run in crop.shown.iter().map(|(run, _)| *run).filter(|run| runs[*run].weight > 0.0) {
+        total += runs[run].weight;
+        sums.push((run, total));
+    }
+    if sums.is_empty() {
         return Vec::new();
     }
     (0..count)
         .map(|_| {
             let mut chosen: Vec<usize> = Vec::new();
             for _ in 0..1 + stream.below(longest) {
-                let run = long[stream.below(long.len())];
+                let place = stream.unit() as f32 * total;
+                let (run, _) = sums[sums.partition_point(|(_, sum)| *sum <= place).min(sums.len() - 1)];
                 if chosen.iter().all(|other| runs[*other].text != runs[run].text) {
                     chosen.push(run);
                 }

@@ -129,7 +129,7 @@ struct Train {
     held_out: PathBuf,
     #[arg(long)]
     tokenizer: PathBuf,
-    /// Weights of the stage before; random ones otherwise
+    /// Weights of the stage before, or model.safetensors of a finished checkpoint; random ones otherwise
     #[arg(long)]
     from: Option<PathBuf>,
     /// Where the weights go
@@ -138,6 +138,9 @@ struct Train {
     /// Steps, instead of the stage's own number
     #[arg(long)]
     steps: Option<u64>,
+    /// Highest learning rate, instead of the stage's own
+    #[arg(long)]
+    rate: Option<f64>,
     #[arg(long, default_value_t = 2)]
     threads: usize,
     #[arg(long, default_value_t = 1)]
@@ -171,6 +174,7 @@ fn main() -> Result<()> {
                     let pages = sheets.map(|sheet| Prepared::new(sheet, &pieces));
                     prepared.extend(pages.filter(|page| page.runs.len() > 20));
                 }
+                crop::weigh(&mut prepared);
                 Ok(prepared)
             };
             let (pages, held_out) = (prepare(&train.pages)?, prepare(std::slice::from_ref(&train.held_out))?);
@@ -179,7 +183,8 @@ fn main() -> Result<()> {
                 None => Network::new(&pieces, train.seed)?,
             };
             println!("{} pages, {} held out, {} weights", pages.len(), held_out.len(), network.weights());
-            let run = stage::Run { stage: train.stage, steps: train.steps, threads: train.threads, seed: train.seed };
+            let Train { stage, steps, rate, threads, seed, .. } = train;
+            let run = stage::Run { stage, steps, rate, threads, seed };
             run.train(&network, &pieces, [&pages, &held_out], &train.out)
         }
         Command::Evaluate { checkpoint, pages, queries, most_pages, seed } => {

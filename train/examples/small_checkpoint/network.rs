@@ -11,7 +11,7 @@ use colqwen_index_train::encode::Parameter;
 use colqwen_index_train::random::{Purpose, Stream};
 use serde_json::{Value, json};
 
-use crate::crop::CLASSES;
+use crate::crop::{CLASSES, PATCH, Size};
 use crate::pieces::Pieces;
 
 const VISION: usize = 96;
@@ -109,10 +109,31 @@ impl Network {
         self.parameters.iter().map(|one| one.var.elem_count()).sum()
     }
 
-    /// The weights that [`Network::save`] wrote.
+    /// Floating-point operations of one crop, forward.
+    pub fn operations(size: Size) -> f64 {
+        let (cells, patches) = (size.cells() as f64, 4.0 * size.cells() as f64);
+        let [vision, width, inner, dim] = [VISION, WIDTH, INNER, DIM].map(|size| size as f64);
+        let linear = |inputs: f64, outputs: f64| inputs * outputs;
+        let block = patches * (12.0 * linear(vision, vision) + 2.0 * patches * vision);
+        let merger = cells * (linear(4.0 * vision, 4.0 * vision) + linear(4.0 * vision, width));
+        let layer = cells * (4.0 * linear(width, width) + 3.0 * linear(width, inner) + 2.0 * cells * width);
+        let ends = patches * linear((3 * PATCH * PATCH) as f64, vision) + cells * linear(width, dim);
+        2.0 * (VISION_DEPTH as f64 * block + merger + LAYERS as f64 * layer + ends)
+    }
+
+    /// The weights that [`Network::save`] wrote, or those of a finished checkpoint: its embedding table is then what each piece
+    /// has of its own, and its reading layer begins anew.
     pub fn load(pieces: &Pieces, path: &Path) -> Result<Self> {
-        let tensors =
+        let mut tensors =
             candle_core::safetensors::load(path, &Device::Cpu).with_context(|| format!("{}", path.display()))?;
+        if let Some(table) = tensors.remove(EMBEDDING) {
+            tensors.insert(OWN.to_owned(), table);
+            for (name, shape) in shapes(pieces.len()) {
+                if [SHARED, READING_WEIGHT, READING_BIAS].contains(&name.as_str()) {
+                    tensors.insert(name, Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+                }
+            }
+        }
         let parameters = shapes(pieces.len()).into_iter().map(|(name, shape)| {
             let tensor = tensors.get(&name).with_context(|| format!("{} has no {name}", path.display()))?;
             anyhow::ensure!(

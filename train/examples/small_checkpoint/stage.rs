@@ -9,9 +9,10 @@ use colqwen_index_train::optimiser::{AdamW, AdamWOptions};
 use colqwen_index_train::random::{Purpose, Stream};
 use serde_json::json;
 
-use crate::crop::{Crop, Prepared, Query, Size, ask, draw};
+use crate::crop::{CELL, Crop, Prepared, Query, Size, ask, draw};
 use crate::network::Network;
 use crate::pieces::Pieces;
+use crate::render;
 use crate::step::{Batch, Outcome, Weights};
 
 /// Each begins with the weights of the one before and a fresh optimiser.
@@ -101,18 +102,30 @@ impl Stage {
     }
 }
 
+impl Size {
+    /// Cells of a page that a tile of this size stands for.
+    fn kept(self) -> usize {
+        (self.rows - SHARED_ROWS) * (self.columns - SHARED_COLUMNS)
+    }
+}
+
 impl Stage {
     /// The processor's option for pages in tiles of this stage's size, which share what a line and most words need.
     pub fn tiles(self) -> serde_json::Value {
         let Size { rows, columns } = self.plan().size;
-        json!({"rows": rows, "columns": columns, "shared_rows": 1, "shared_columns": 3})
+        json!({"rows": rows, "columns": columns, "shared_rows": SHARED_ROWS, "shared_columns": SHARED_COLUMNS})
     }
 }
 
+/// What two tiles share: a line of type, and most of a word.
+const SHARED_ROWS: usize = 1;
+const SHARED_COLUMNS: usize = 3;
 /// Steps of the rise of the learning rate, and the share of all steps over which it falls at the end.
 const WARMUP: u64 = 100;
 const FALL: f64 = 0.3;
 const CLIP: f64 = 1.0;
+/// Steps after which it is said how long all of them will take.
+const TIMED: u64 = 5;
 /// Steps between two lines of the log, and between two looks at held-out pages with saved weights.
 const LOG_EVERY: u64 = 20;
 const JUDGE_EVERY: u64 = 200;
@@ -122,6 +135,7 @@ const JUDGED: usize = 4;
 pub struct Run {
     pub stage: Stage,
     pub steps: Option<u64>,
+    pub rate: Option<f64>,
     pub threads: usize,
     pub seed: u64,
 }
@@ -131,8 +145,19 @@ impl Run {
     pub fn train(&self, network: &Network, pieces: &Pieces, pages: [&[Prepared]; 2], out: &Path) -> Result<()> {
         let mut plan = self.stage.plan();
         plan.steps = self.steps.unwrap_or(plan.steps);
+        plan.rate = self.rate.unwrap_or(plan.rate);
         let mut optimiser = AdamW::new(&network.parameters, AdamWOptions { beta2: 0.98, ..AdamWOptions::default() })?;
         let prompt: Vec<u32> = prompt(pieces);
+        let gflop = Network::operations(plan.size) / 1e9;
+        let tiles = render::PAGE_PIXELS / (CELL * CELL) as f64 / plan.size.kept() as f64;
+        println!(
+            "{} crops of {} x {} cells a step, {gflop:.2} GFLOP each forward; a page in such tiles {:.0} GFLOP; {} steps",
+            plan.crops,
+            plan.size.rows,
+            plan.size.columns,
+            gflop * tiles,
+            plan.steps,
+        );
         let began = Instant::now();
         for step in 0..plan.steps {
             let share = step as f64 / plan.steps as f64;
@@ -147,6 +172,10 @@ impl Run {
             let rise = ((step + 1) as f64 / WARMUP as f64).min(1.0);
             let fall = ((1.0 - share) / FALL).min(1.0);
             optimiser.step(&network.parameters, &gradients, plan.rate * rise * fall)?;
+            if step + 1 == TIMED {
+                let hourly = 3600.0 * TIMED as f64 / began.elapsed().as_secs_f64();
+                println!("{hourly:.0} steps an hour, {:.1} hours in all", plan.steps as f64 / hourly);
+            }
             if (step + 1).is_multiple_of(LOG_EVERY) {
                 let seconds = began.elapsed().as_secs_f64();
                 let hourly = 3600.0 * (step + 1) as f64 / seconds;

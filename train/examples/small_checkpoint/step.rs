@@ -93,15 +93,8 @@ impl Batch<'_> {
         let pixels: Vec<f32> = crops.iter().flat_map(|crop| crop.pixels.iter().copied()).collect();
         let prompt = bound.translate(self.prompt);
         let page: Vec<u32> = [prompt.clone(), vec![bound.image; self.size.cells()]].concat();
-        let input = ModelInput {
-            sequences: vec![page; crops.len()],
-            pixel_values: Some(Tensor::from_vec(
-                pixels,
-                (crops.len() * grid.patches(), 3 * PATCH * PATCH),
-                &Device::Cpu,
-            )?),
-            grids: vec![grid; crops.len()],
-        };
+        let pixels = Tensor::from_vec(pixels, (crops.len() * grid.patches(), 3 * PATCH * PATCH), &Device::Cpu)?;
+        let input = ModelInput::images(vec![page; crops.len()], pixels, vec![grid; crops.len()]);
         let ops = Ops::Differentiable;
         let pass = bound.model.pass(&input, ops)?;
         let patches = states(&pass, pass.start()?, |part| part < Part::Merger)?;
@@ -126,7 +119,7 @@ impl Batch<'_> {
             let mut order: Vec<usize> = (0..asked.len()).collect();
             order.sort_by_key(|query| share.lengths[*query]);
             let sequences = order.iter().map(|query| bound.translate(&asked[*query])).collect();
-            let input = ModelInput { sequences, pixel_values: None, grids: Vec::new() };
+            let input = ModelInput::texts(sequences);
             let pass = bound.model.pass(&input, ops)?;
             let hidden = states(&pass, pass.start()?, |part| part < Part::Projection)?;
             let mut starts = vec![0; asked.len()];

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use colqwen_index_ingest::colqwen2::model::{Model, ModelInput};
+use colqwen_index_ingest::colqwen2::pass::Part;
+use colqwen_index_ingest::colqwen2::preprocess::Grid;
 use colqwen_index_ingest::colqwen2::weights::{LinearMap, Weight, WeightSource};
 use colqwen_index_ingest::encoder::EncoderError;
 
@@ -21,8 +23,10 @@ pub(super) struct MiniBatch<'a> {
     place: Place,
     dropout: Dropout,
     pub(super) input: ModelInput,
-    /// Tokens of each item.
-    pub(super) tokens: Vec<usize>,
+    /// Token vectors of each item.
+    pub(super) vectors: Vec<usize>,
+    /// Tokens of each item: more, where pages are looked at in tiles.
+    tokens: Vec<usize>,
     /// Patches of each page.
     patches: Vec<usize>,
 }
@@ -34,11 +38,14 @@ impl<'a> MiniBatch<'a> {
         side: Side,
         place: Place,
     ) -> Result<Self, Error> {
-        Network::check_items(items)?;
+        if let Some(item) = items.iter().find(|item| item.kept.is_none() && item.sequences.len() != 1) {
+            return Err(Error::shape("item of a mini-batch", "the input of one page or query", item.sequences.len()));
+        }
         let input = ModelInput::packed(items.iter().map(Arc::as_ref))?;
-        let tokens = input.sequences.iter().map(Vec::len).collect();
-        let patches = input.grids.iter().map(|grid| grid.rows * grid.columns).collect();
-        Ok(Self { network, side, place, dropout: network.dropout, input, tokens, patches })
+        let vectors = items.iter().map(|item| item.vectors()).collect();
+        let tokens = items.iter().map(|item| item.tokens()).collect();
+        let patches = items.iter().map(|item| item.grids.iter().map(Grid::patches).sum()).collect();
+        Ok(Self { network, side, place, dropout: network.dropout, input, vectors, tokens, patches })
     }
 
     /// Nothing is dropped, as when the trained model is used.
@@ -76,6 +83,8 @@ impl<'a> MiniBatch<'a> {
             self.patches.iter().map(|patches| patches / merged).collect()
         } else if module.starts_with("visual.") {
             self.patches.clone()
+        } else if Part::of(&format!("{module}.weight")) == Some(Part::Projection) {
+            self.vectors.clone()
         } else {
             self.tokens.clone()
         }

@@ -188,12 +188,18 @@ impl Network {
     /// As [`Encode::encode`].
     pub fn infer(&self, items: &[Arc<ModelInput>]) -> Result<Packed, Error> {
         let batch = MiniBatch::whole(self, items)?;
-        Packed::new(batch.still()?.forward(&batch.input, Ops::Fused)?, &batch.tokens)
+        Packed::new(batch.still()?.forward(&batch.input, Ops::Fused)?, &batch.vectors)
     }
 
     /// What learns.
     pub fn trained(&self) -> &Trained {
         &self.trained
+    }
+
+    /// Whether the vision tower or its merger learns. Where neither does, pages may come as
+    /// [`Image::Merged`](colqwen_index_ingest::colqwen2::model::Image::Merged), computed once.
+    pub fn vision_learns(&self) -> bool {
+        self.first <= Part::Merger
     }
 
     /// The sizes of the network.
@@ -206,14 +212,6 @@ impl Network {
         self.places.get(name).map(|at| &self.parameters[*at].var)
     }
 
-    fn check_items(items: &[Arc<ModelInput>]) -> Result<(), Error> {
-        match items.iter().find(|item| item.sequences.len() != 1) {
-            Some(item) => {
-                Err(Error::shape("item of a mini-batch", "the input of one page or query", item.sequences.len()))
-            }
-            None => Ok(()),
-        }
-    }
 }
 
 /// The linear layers of the checkpoint that updates can be given to, with their shapes, outputs x inputs.
@@ -236,7 +234,7 @@ fn learns_whole(trained: &Trained, name: &str) -> bool {
 }
 
 impl Encode for Network {
-    /// The input of one page or one query.
+    /// The input of one page, which may be several sequences if it is looked at in tiles, or of one query.
     type Item = Arc<ModelInput>;
 
     fn parameters(&self) -> &[Parameter] {
@@ -246,13 +244,13 @@ impl Encode for Network {
     fn encode(&self, items: &[Self::Item], side: Side, place: Place) -> Result<Packed, Error> {
         let batch = MiniBatch::new(self, items, side, place)?;
         let vectors = batch.learning()?.forward(&batch.input, Ops::Differentiable)?;
-        Packed::new(vectors, &batch.tokens)
+        Packed::new(vectors, &batch.vectors)
     }
 
     fn vectors(&self, items: &[Self::Item], side: Side, place: Place) -> Result<Packed, Error> {
         let batch = MiniBatch::new(self, items, side, place)?;
         let vectors = batch.still()?.forward(&batch.input, Ops::Fused)?;
-        Packed::new(vectors, &batch.tokens)
+        Packed::new(vectors, &batch.vectors)
     }
 
     fn lead(

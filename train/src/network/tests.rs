@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use colqwen_index_ingest::colqwen2::ColQwen2;
-use colqwen_index_ingest::colqwen2::model::ModelInput;
+use colqwen_index_ingest::colqwen2::model::{Image, ModelInput};
+use colqwen_index_ingest::encoder::Encoder;
 use image::RgbImage;
 
 use super::*;
 use crate::grad_cache::on_large_stack;
-use crate::tiny::tiny;
+use crate::tiny::{tiny, tiny_in_tiles};
 
 const PLACE: Place = Place { step: 3, first_row: 2 };
 
@@ -28,7 +29,11 @@ fn queries(model: &ColQwen2) -> Vec<Arc<ModelInput>> {
 }
 
 fn network(trained: Trained, checkpointing: bool) -> Network {
-    let network = Network::new(&tiny(), trained, NetworkOptions { seed: 7, checkpointing, number: None }).unwrap();
+    network_of(&tiny(), trained, checkpointing)
+}
+
+fn network_of(model: &ColQwen2, trained: Trained, checkpointing: bool) -> Network {
+    let network = Network::new(model, trained, NetworkOptions { seed: 7, checkpointing, number: None }).unwrap();
     // Updates begin at zero, where half of their gradients is zero, too.
     let mut stream = Stream::new(9, Purpose::Choice, &[]);
     for parameter in network.parameters().iter().filter(|parameter| parameter.name.ends_with(LORA_B)) {
@@ -71,10 +76,13 @@ fn loss(network: &Network, items: &[Arc<ModelInput>], side: Side, slopes: &Packe
 
 /// Moves each parameter along its gradient and compares the change of the loss with the gradient's length.
 fn check_slopes(trained: Trained) {
-    let model = tiny();
+    check_slopes_of(&tiny(), trained);
+}
+
+fn check_slopes_of(model: &ColQwen2, trained: Trained) {
     for checkpointing in [false, true] {
-        let network = network(trained.clone(), checkpointing);
-        for (items, side) in [(pages(&model), Side::Page), (queries(&model), Side::Query)] {
+        let network = network_of(model, trained.clone(), checkpointing);
+        for (items, side) in [(pages(model), Side::Page), (queries(model), Side::Query)] {
             let slopes = slopes(&network, &items, side);
             let found = gradients(&network, &items, side, &slopes);
             for (parameter, gradient) in network.parameters().iter().zip(found.iter()) {
@@ -102,6 +110,56 @@ fn check_slopes(trained: Trained) {
             }
         }
     }
+}
+
+#[test]
+fn updates_of_pages_in_tiles_learn_along_their_slopes() {
+    check_slopes_of(&tiny_in_tiles(), lora());
+}
+
+#[test]
+fn pages_in_tiles_train_on_the_vectors_that_they_are_encoded_to() {
+    let model = tiny_in_tiles();
+    let network = Network::new(&model, Trained::Lora(Lora::default()), NetworkOptions::default()).unwrap();
+    let image = RgbImage::from_fn(112, 168, |x, y| image::Rgb([(x * y) as u8, (3 * y) as u8, x as u8]));
+    let page = model.page_input(std::slice::from_ref(&image)).unwrap();
+    assert!(page.sequences.len() > 3 && page.vectors() < page.tokens());
+    let found = network.infer(&[Arc::new(page)]).unwrap().vectors().to_vec2::<f32>().unwrap();
+    let encoded = model.encode_pages(&[image]).unwrap().remove(0);
+    assert_eq!(found.len(), encoded.vectors.tokens());
+    for (found, encoded) in found.iter().zip(encoded.vectors.iter()) {
+        assert!(found.iter().zip(encoded).all(|(one, other)| (one - other).abs() < 1e-5));
+    }
+}
+
+/// The same pages as pixels and as what a frozen vision tower leaves of them, in half precision.
+#[test]
+fn merged_patches_learn_what_their_pixels_would() {
+    for model in [tiny(), tiny_in_tiles()] {
+        let trained = Trained::Lora(Lora { rank: 3, alpha: 6.0, dropout: 0.2, ..Lora::default() });
+        let network = network_of(&model, trained, true);
+        assert!(!network.vision_learns());
+        let pixels = pages(&model);
+        let inputs: Vec<ModelInput> = pixels.iter().map(|page| (**page).clone()).collect();
+        let merged = model.merged_pages(&inputs).unwrap().into_iter().zip(inputs).map(|(states, input)| {
+            let shape = (states.tokens(), states.width());
+            let states = Tensor::from_vec(states.values().to_vec(), shape, &Device::Cpu).unwrap();
+            Arc::new(ModelInput { image: Some(Image::Merged(states)), ..input })
+        });
+        let merged: Vec<Arc<ModelInput>> = merged.collect();
+        let slopes = slopes(&network, &pixels, Side::Page);
+        let [expected, found] = [&pixels, &merged].map(|items| gradients(&network, items, Side::Page, &slopes));
+        for (expected, found) in expected.iter().zip(found.iter()) {
+            let (expected, found) = (expected.unwrap(), found.unwrap());
+            let error = largest(&(expected - found).unwrap()) / largest(expected);
+            assert!(error < 1e-2, "{error}");
+        }
+        let half = Arc::new(ModelInput::packed([&*pixels[0], &*pixels[1]]).unwrap());
+        assert_eq!(half.vectors(), pixels[0].vectors() + pixels[1].vectors());
+        assert!(ModelInput::packed([&*pixels[0], &*merged[1]]).unwrap_err().to_string().contains("both"));
+    }
+    let learns = network(lora(), true);
+    assert!(learns.vision_learns());
 }
 
 /// Moves what enters each part, along its gradient and in a random direction.

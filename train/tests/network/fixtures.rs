@@ -31,7 +31,7 @@ fn padded(inputs: &HashMap<String, Tensor>, kind: &str) -> Vec<Vec<u32>> {
 
 /// The queries of the fixture `name`.
 pub fn queries(name: &str) -> Vec<Arc<ModelInput>> {
-    let of = |ids| Arc::new(ModelInput { sequences: vec![ids], pixel_values: None, grids: Vec::new() });
+    let of = |ids| Arc::new(ModelInput::texts(vec![ids]));
     padded(&tensors(&format!("{name}/expected.safetensors")), "query").into_iter().map(of).collect()
 }
 
@@ -45,7 +45,7 @@ pub fn pages(name: &str) -> Vec<Arc<ModelInput>> {
         let frame = pixels[&format!("page{at}")].unsqueeze(2).unwrap();
         let patches = Tensor::cat(&[&frame, &frame], 2).unwrap().reshape((frame.dims()[0], ())).unwrap();
         let grid = Grid { rows: grid[1] as usize, columns: grid[2] as usize };
-        Arc::new(ModelInput { sequences: vec![ids], pixel_values: Some(patches), grids: vec![grid] })
+        Arc::new(ModelInput::images(vec![ids], patches, vec![grid]))
     };
     sequences.enumerate().map(page).collect()
 }
