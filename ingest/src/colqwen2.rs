@@ -85,6 +85,17 @@ pub struct ColQwen2 {
     page_per_core: bool,
 }
 
+/// What a page takes on its way through the network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageSize {
+    /// Patches that the vision tower looks at, some of them more than once if it looks at tiles.
+    pub patches: usize,
+    /// Tokens of the language model, those of prompts included.
+    pub tokens: usize,
+    /// Token vectors that come of them.
+    pub vectors: usize,
+}
+
 impl ColQwen2 {
     /// The network on tensors.
     pub fn model(&self) -> &Model {
@@ -139,8 +150,8 @@ impl ColQwen2 {
         ModelInput::packed(&inputs)
     }
 
-    /// Patches that the vision tower looks at, and tokens of the language model, for an upright page of the largest size.
-    pub fn largest_page(&self) -> (usize, usize) {
+    /// What an upright page of the largest size takes.
+    pub fn largest_page(&self) -> PageSize {
         let merge = self.model.config().vision.merge_size.pow(2);
         let merged = self.page_budget().max_visual_tokens() as usize;
         let rows = ((merged as f64 * std::f64::consts::SQRT_2).sqrt() as usize).clamp(1, merged.max(1));
@@ -150,7 +161,8 @@ impl ColQwen2 {
             None => vec![merged],
         };
         let tokens = shown.iter().map(|patches| self.tokens.page(*patches).len()).sum();
-        (shown.iter().sum::<usize>() * merge, tokens)
+        let vectors = if self.preprocessor.tiling().is_some() { grid.patches() } else { tokens };
+        PageSize { patches: shown.iter().sum::<usize>() * merge, tokens, vectors }
     }
 
     fn page_input_from(&self, first: usize, pages: &[RgbImage]) -> Result<ModelInput, EncoderError> {

@@ -66,10 +66,10 @@ pub fn train_network(
         // Only queries have a graph, and they are short.
         None if stored.is_some() && options.learning == Learning::Queries => QUERIES_AT_ONCE,
         None => {
-            let (patches, tokens) = model.largest_page();
-            let footprint = network.footprint(patches, tokens);
-            let pages = options.batch * (1 + options.negatives);
-            footprint.mini_batch((options.memory - options.memory / 4) as u64, pages, tokens, model.dim())?
+            let page = model.largest_page();
+            let footprint = network.footprint(page.patches, page.tokens);
+            let pages = left.pages().len().min(options.batch * (1 + options.negatives));
+            footprint.mini_batch((options.memory - options.memory / 4) as u64, pages, page.vectors, model.dim())?
         }
     };
     // Whoever breaks off is heard at the first step.
