@@ -42,6 +42,22 @@ pub enum Error {
         /// Why not.
         cause: colqwen_index_ingest::pooling::PoolingError,
     },
+    /// Hidden states are to be kept of a model that has none.
+    #[cfg(feature = "encode")]
+    #[error("the model {model} has no hidden states to keep: expected one with a projection, such as a ColQwen2")]
+    NoHiddenStates {
+        /// Its name.
+        model: String,
+    },
+    /// Something that this build leaves out.
+    #[cfg(feature = "encode")]
+    #[error("this program was built without {wanted}: build it with the feature {feature:?}")]
+    BuiltWithout {
+        /// What was asked for.
+        wanted: &'static str,
+        /// The cargo feature that brings it.
+        feature: &'static str,
+    },
     /// A PDF or picture could not be read.
     #[cfg(feature = "encode")]
     #[error(transparent)]

@@ -59,9 +59,8 @@ use self::model::{Model, ModelInput};
 use self::ops::Ops;
 use self::preprocess::{Grid, Preprocessor};
 use self::query_format::QueryFormat;
-use self::tiles::Tiling;
 use self::tokens::Tokens;
-use crate::encoder::{Encoder, EncoderError};
+use crate::encoder::{Backbone, Encoder, EncoderError};
 use crate::page::PixelBudget;
 
 /// A ColQwen2 checkpoint, loaded and ready to encode.
@@ -155,7 +154,7 @@ impl ColQwen2 {
         let merge = self.model.config().vision.merge_size.pow(2);
         let merged = self.page_budget().max_visual_tokens() as usize;
         let rows = ((merged as f64 * std::f64::consts::SQRT_2).sqrt() as usize).clamp(1, merged.max(1));
-        let grid = preprocess::Grid { rows, columns: (merged / rows).max(1) };
+        let grid = Grid { rows, columns: (merged / rows).max(1) };
         let shown: Vec<usize> = match self.preprocessor.tiling() {
             Some(tiling) => tiling.tiles(grid).iter().map(|tile| tile.grid().patches()).collect(),
             None => vec![merged],
@@ -187,28 +186,52 @@ impl ColQwen2 {
         Ok(ModelInput::texts(sequences))
     }
 
-    fn encode_batch(&self, first: usize, pages: &[RgbImage]) -> Result<Vec<PageVectors>, EncoderError> {
-        if let Some(tiling) = self.preprocessor.tiling() {
-            return pages.iter().zip(first..).map(|(page, at)| self.encode_tiled(tiling, at, page)).collect();
-        }
-        let input = self.page_input_from(first, pages)?;
-        let vectors = split(&self.model.forward(&input, self.ops)?, &input)?;
-        vectors
-            .into_iter()
-            .zip(&input.grids)
-            .map(|(vectors, grid)| {
-                let page = PageVectors::new(vectors).with_origin(Origin::Model(self.page_fingerprint));
-                Ok(page.with_layout(self.layout(grid)?)?)
-            })
-            .collect()
+    /// The vectors of all `pages`, and what `keep` makes of the states behind those of each.
+    fn encode_each<S: Send>(
+        &self,
+        pages: &[RgbImage],
+        keep: impl Fn(&Tensor) -> Result<S, EncoderError> + Sync,
+    ) -> Result<Vec<(PageVectors, S)>, EncoderError> {
+        let batch = if self.page_per_core { 1 } else { self.pages_per_batch };
+        let encode = |(at, pages): (usize, &[RgbImage])| self.encode_batch(at * batch, pages, &keep);
+        let batches: Vec<Vec<(PageVectors, S)>> = if self.page_per_core {
+            pages.par_chunks(batch).enumerate().map(encode).collect::<Result<_, _>>()?
+        } else {
+            pages.chunks(batch).enumerate().map(encode).collect::<Result<_, _>>()?
+        };
+        Ok(batches.into_iter().flatten().collect())
     }
 
-    fn encode_tiled(&self, tiling: Tiling, index: usize, page: &RgbImage) -> Result<PageVectors, EncoderError> {
-        let (states, grid) = self.tiled_states(tiling, index, page)?;
-        let vectors = self.model.project(&states)?.to_device(&Device::Cpu)?;
+    fn encode_batch<S>(
+        &self,
+        first: usize,
+        pages: &[RgbImage],
+        keep: &impl Fn(&Tensor) -> Result<S, EncoderError>,
+    ) -> Result<Vec<(PageVectors, S)>, EncoderError> {
+        if let Some(tiling) = self.preprocessor.tiling() {
+            let tiled = |(page, at)| {
+                let (states, grid) = self.tiled_states(tiling, at, page)?;
+                let layout = PageLayout { first_patch: 0, ..self.layout(&grid)? };
+                Ok((self.page_of(&states, layout)?, keep(&states)?))
+            };
+            return pages.iter().zip(first..).map(tiled).collect();
+        }
+        let input = self.page_input_from(first, pages)?;
+        let states = self.model.hidden(&input, self.ops)?;
+        let mut start = 0;
+        let of_page = |(ids, grid): (&Vec<u32>, &Grid)| {
+            let states = states.narrow(0, start, ids.len())?;
+            start += ids.len();
+            Ok((self.page_of(&states, self.layout(grid)?)?, keep(&states)?))
+        };
+        input.sequences.iter().zip(&input.grids).map(of_page).collect()
+    }
+
+    /// A page of the vectors that the projection makes of `states`.
+    fn page_of(&self, states: &Tensor, layout: PageLayout) -> Result<PageVectors, EncoderError> {
+        let vectors = self.model.project(states)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
         let vectors = MultiVector::try_new(self.dim(), vectors.flatten_all()?.to_vec1()?, UnitLength::Require)?;
-        let page = PageVectors::new(vectors).with_origin(Origin::Model(self.page_fingerprint));
-        Ok(page.with_layout(PageLayout { first_patch: 0, ..self.layout(&grid)? })?)
+        Ok(PageVectors::new(vectors).with_origin(Origin::Model(self.page_fingerprint)).with_layout(layout)?)
     }
 
     fn layout(&self, grid: &Grid) -> Result<PageLayout, EncoderError> {
@@ -285,14 +308,18 @@ impl Encoder for ColQwen2 {
     }
 
     fn encode_pages(&self, pages: &[RgbImage]) -> Result<Vec<PageVectors>, EncoderError> {
-        let batch = if self.page_per_core { 1 } else { self.pages_per_batch };
-        let encode = |(at, pages): (usize, &[RgbImage])| self.encode_batch(at * batch, pages);
-        let batches: Vec<Vec<PageVectors>> = if self.page_per_core {
-            pages.par_chunks(batch).enumerate().map(encode).collect::<Result<_, _>>()?
-        } else {
-            pages.chunks(batch).enumerate().map(encode).collect::<Result<_, _>>()?
-        };
-        Ok(batches.into_iter().flatten().collect())
+        Ok(self.encode_each(pages, |_| Ok(()))?.into_iter().map(|(vectors, ())| vectors).collect())
+    }
+
+    fn backbone(&self) -> Option<Backbone> {
+        Some(Backbone { fingerprint: self.backbone_fingerprint(), hidden_size: self.hidden_size() })
+    }
+
+    fn encode_pages_with_states(
+        &self,
+        pages: &[RgbImage],
+    ) -> Result<Vec<(PageVectors, Option<HiddenStates>)>, EncoderError> {
+        self.encode_each(pages, |states| Ok(backbone::half(states, &[states.dim(0)?])?.pop()))
     }
 
     fn encode_queries(&self, queries: &[&str]) -> Result<Vec<QueryVectors>, EncoderError> {

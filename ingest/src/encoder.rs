@@ -7,7 +7,17 @@ pub use error::EncoderError;
 use colqwen_index_field::{Fingerprint, PageVectors, QueryVectors};
 use image::RgbImage;
 
+use crate::colqwen2::HiddenStates;
 use crate::page::PixelBudget;
+
+/// What a model is without its projection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backbone {
+    /// The identity of everything that hidden states depend on.
+    pub fingerprint: Fingerprint,
+    /// Values per token of hidden states.
+    pub hidden_size: usize,
+}
 
 /// A model that turns page images and query texts into multi-vectors that can be compared by MaxSim.
 ///
@@ -48,6 +58,22 @@ pub trait Encoder: Send + Sync {
     /// # Errors
     /// An image the model cannot take (a side of zero, an aspect ratio above 200), or a failure of the device.
     fn encode_pages(&self, pages: &[RgbImage]) -> Result<Vec<PageVectors>, EncoderError>;
+
+    /// What makes the hidden states, where the model has a projection that makes vectors of them. Reads all weights.
+    fn backbone(&self) -> Option<Backbone> {
+        None
+    }
+
+    /// As [`Encoder::encode_pages`], with the hidden states that the vectors were made of, where the model has such.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_pages`].
+    fn encode_pages_with_states(
+        &self,
+        pages: &[RgbImage],
+    ) -> Result<Vec<(PageVectors, Option<HiddenStates>)>, EncoderError> {
+        Ok(self.encode_pages(pages)?.into_iter().map(|vectors| (vectors, None)).collect())
+    }
 
     /// Encodes query texts, in order. A batch gives what single queries give.
     ///

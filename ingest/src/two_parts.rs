@@ -10,8 +10,9 @@ use colqwen_index_field::{Fingerprint, PageVectors, QueryVectors};
 use image::RgbImage;
 use serde_json::Value;
 
+use crate::colqwen2::HiddenStates;
 use crate::colqwen2::{ADAPTER_CONFIG, CONFIG_FILE, ColQwen2, LoadOptions, SETTINGS_FILE};
-use crate::encoder::{Encoder, EncoderError};
+use crate::encoder::{Backbone, Encoder, EncoderError};
 use crate::page::PixelBudget;
 use crate::whole_folder;
 
@@ -152,6 +153,17 @@ impl Encoder for TwoParts {
 
     fn encode_pages(&self, pages: &[RgbImage]) -> Result<Vec<PageVectors>, EncoderError> {
         self.page.encode_pages(pages)
+    }
+
+    fn backbone(&self) -> Option<Backbone> {
+        self.page.backbone()
+    }
+
+    fn encode_pages_with_states(
+        &self,
+        pages: &[RgbImage],
+    ) -> Result<Vec<(PageVectors, Option<HiddenStates>)>, EncoderError> {
+        self.page.encode_pages_with_states(pages)
     }
 
     fn encode_queries(&self, queries: &[&str]) -> Result<Vec<QueryVectors>, EncoderError> {

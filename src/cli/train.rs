@@ -26,8 +26,8 @@ use super::{progress, wrong_usage};
 ///
 /// --train projection: only the last layer, which turns the language model's states into token vectors. So every query and
 /// page goes through the model once, the states are kept under OUT/hidden, and an epoch costs the projection alone.
-/// --train lora: low-rank updates of the language model and the projection, --train full: all weights; pages then go through
-/// the model at every step. A batch of any size fits: gradients are cached, exactly, and --memory sets how many pages are
+/// --train lora: low-rank updates of the language model and the projection, --train full: all weights but the vision tower's; pages
+/// then go through the language model at every step, and through the vision tower once, unless --vision lets it learn. A batch of any size fits: gradients are cached, exactly, and --memory sets how many pages are
 /// computed together.
 ///
 /// OUT receives steps.jsonl (one line per step), plot.svg, training.state and, at the end, model/: a checkpoint to be
@@ -325,8 +325,13 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         outcome => outcome?,
     };
     report_lost(&outcome.lost, outcome.left_out, quiet);
+    let caches = outcome.caches;
+    if arguments.train != TrainedName::Projection && caches.pages_computed + caches.pages_kept > 0 {
+        let (computed, kept) = (caches.pages_computed, caches.pages_kept);
+        let text = format!("{computed} pages went through the vision tower, once; {kept} were kept from before");
+        progress::remark(quiet, &text);
+    }
     if arguments.train == TrainedName::Projection {
-        let caches = outcome.caches;
         progress::remark(
             quiet,
             &format!(

@@ -5,6 +5,11 @@
 //! index, at least every 60 seconds or 256 pages. After a crash, parts that no commit includes are taken into the index
 //! instead of being encoded again. A changed file replaces all its pages in one commit.
 
+#[cfg(feature = "train")]
+pub(crate) mod hidden;
+#[cfg(not(feature = "train"))]
+#[path = "no_hidden.rs"]
+mod hidden;
 mod parts;
 mod pipeline;
 mod plan;
@@ -19,6 +24,7 @@ use colqwen_index_ingest::pooling::PoolFactor;
 use crate::model::Model;
 use crate::{Error, PageIndex};
 
+use hidden::HiddenParts;
 use parts::Parts;
 use plan::{FileTask, Plan};
 
@@ -43,6 +49,9 @@ pub struct IndexingOptions {
     pub prune: bool,
     /// Where to keep the embeddings: a folder of its own, or nowhere.
     pub embeddings: KeepEmbeddings,
+    /// Keep the hidden states of pages in the folder of the index (`hidden/`), so that its projection can be trained without
+    /// encoding them again: 2 bytes for each of a token's hidden values, some megabytes per page.
+    pub keep_hidden: bool,
     /// By how much the tokens of a page are pooled; `None` for the factor that the index records, else 1. Pages of the
     /// given paths that were pooled by another factor are encoded again.
     pub pool_factor: Option<PoolFactor>,
@@ -102,6 +111,11 @@ pub struct IndexingReport {
 }
 
 impl PageIndex {
+    fn hidden_parts(&self, model: &Model) -> Result<HiddenParts, Error> {
+        let missing = || Error::NoHiddenStates { model: model.name.clone() };
+        HiddenParts::open(self.hidden_folder(), model.encoder.backbone().ok_or_else(missing)?)
+    }
+
     /// Indexes PDFs, pictures and folders of them. The id of a document is its path relative to the folder argument it
     /// came from, `/`-separated; a file argument is called by its name.
     ///
@@ -156,7 +170,8 @@ impl PageIndex {
             }
             writer.commit()?;
         }
-        let mut store = store::Store::new(writer, parts, held, model, factor);
+        let hidden = if options.keep_hidden { Some(self.hidden_parts(model)?) } else { None };
+        let mut store = store::Store::new(writer, parts, hidden, held, model, factor);
         let outcome = pipeline::run(&plan.tasks, model, factor, options, &mut store, &mut report, &mut progress);
         let closed = store.close(outcome.is_ok());
         self.reload()?;

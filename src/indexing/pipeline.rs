@@ -5,10 +5,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use colqwen_index_field::PageVectors;
+use colqwen_index_ingest::colqwen2::HiddenStates;
 use colqwen_index_ingest::embeddings::PageRecord;
 use colqwen_index_ingest::encoder::EncoderError;
 use colqwen_index_ingest::page::{Document, Page, PageError, PixelBudget};
 use colqwen_index_ingest::pooling::{PoolFactor, pool_page};
+use image::RgbImage;
 use rayon::prelude::*;
 
 use super::store::Store;
@@ -19,6 +21,9 @@ use crate::model::Model;
 /// Rendered pages that wait for the model, and encoded pages that wait for the disk: enough that neither side waits long,
 /// few enough that memory stays small.
 const WAITING: usize = 4;
+
+/// A page's vectors, and the states they were made of where these are kept.
+type PageWithStates = (PageVectors, Option<HiddenStates>);
 
 /// What the renderer hands over.
 enum Rendered<'t> {
@@ -31,7 +36,7 @@ enum Rendered<'t> {
 /// What the encoder hands over.
 enum Encoded<'t> {
     Begin(&'t FileTask),
-    Page(Box<PageRecord>),
+    Page(Box<PageRecord>, Option<HiddenStates>),
     End,
 }
 
@@ -155,20 +160,22 @@ fn encode_batch(
     }
     let images: Vec<_> = batch.iter_mut().map(|(_, page)| std::mem::take(&mut page.image)).collect();
     // One page that the model refuses fails its batch; alone it fails by its name, and the others are kept.
-    let encoded: Vec<Result<Option<PageVectors>, EncoderError>> = match model.encoder.encode_pages(&images) {
-        Ok(together) => together.into_iter().map(|vectors| Ok(Some(vectors))).collect(),
-        Err(_) => {
-            images.into_iter().map(|image| model.encoder.encode_pages(&[image]).map(|mut alone| alone.pop())).collect()
-        }
+    let encode = |images: &[RgbImage]| match options.keep_hidden {
+        true => model.encoder.encode_pages_with_states(images),
+        false => Ok(model.encoder.encode_pages(images)?.into_iter().map(|vectors| (vectors, None)).collect()),
     };
-    let pool = |vectors: Result<Option<PageVectors>, EncoderError>| {
-        vectors.map(|vectors| vectors.map(|vectors| pool_page(vectors, factor)))
+    let encoded: Vec<Result<Option<PageWithStates>, EncoderError>> = match encode(&images) {
+        Ok(together) => together.into_iter().map(|page| Ok(Some(page))).collect(),
+        Err(_) => images.into_iter().map(|image| encode(&[image]).map(|mut alone| alone.pop())).collect(),
+    };
+    let pool = |page: Result<Option<PageWithStates>, EncoderError>| {
+        page.map(|page| page.map(|(vectors, states)| pool_page(vectors, factor).map(|vectors| (vectors, states))))
     };
     let pooled: Vec<_> = encoded.into_par_iter().map(pool).collect();
     for ((task, page), vectors) in batch.drain(..).zip(pooled) {
         let (path, number) = (task.path.clone(), page.number);
-        let vectors = match vectors {
-            Ok(Some(Ok(vectors))) => vectors,
+        let (vectors, states) = match vectors {
+            Ok(Some(Ok(page))) => page,
             // An encoder gives one result per page.
             Ok(None) => continue,
             Ok(Some(Err(cause))) => {
@@ -185,7 +192,7 @@ fn encode_batch(
         let source = task.path.canonicalize().unwrap_or_else(|_| task.path.clone());
         record.source = Some(source.to_string_lossy().into_owned());
         record.content_hash = Some(task.content_hash.clone());
-        if out.send(Encoded::Page(Box::new(record))).is_err() {
+        if out.send(Encoded::Page(Box::new(record), states)).is_err() {
             return Ok(false);
         }
         report.encoded += 1;
@@ -215,7 +222,7 @@ fn keep(store: &mut Store, encoded: &Receiver<Encoded<'_>>) -> Result<u64, Error
     while let Ok(message) = encoded.recv() {
         match message {
             Encoded::Begin(task) => restored += store.begin_file(task)?,
-            Encoded::Page(page) => store.page(&page)?,
+            Encoded::Page(page, states) => store.page(&page, states)?,
             Encoded::End => store.end_file()?,
         }
     }

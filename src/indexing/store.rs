@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use colqwen_index_ingest::colqwen2::HiddenStates;
 use colqwen_index_ingest::embeddings::{PageFileOptions, PageReader, PageRecord, PageWriter};
 use colqwen_index_ingest::pooling::PoolFactor;
 
 use super::FileTask;
+use super::hidden::HiddenParts;
 use super::parts::{HeldPage, Parts};
 use crate::Error;
 use crate::model::Model;
@@ -19,6 +21,7 @@ const TIME_PER_COMMIT: Duration = Duration::from_secs(60);
 pub(super) struct Store {
     writer: PageIndexWriter,
     parts: Option<Parts>,
+    hidden: Option<HiddenParts>,
     held: Vec<HeldPage>,
     options: PageFileOptions,
     /// The part being written, and its number.
@@ -35,6 +38,7 @@ impl Store {
     pub fn new(
         writer: PageIndexWriter,
         parts: Option<Parts>,
+        hidden: Option<HiddenParts>,
         held: Vec<HeldPage>,
         model: &Model,
         factor: PoolFactor,
@@ -45,6 +49,7 @@ impl Store {
         Self {
             writer,
             parts,
+            hidden,
             held,
             options,
             part: None,
@@ -91,7 +96,10 @@ impl Store {
     }
 
     /// Keeps one page, and commits if it is time.
-    pub fn page(&mut self, page: &PageRecord) -> Result<(), Error> {
+    pub fn page(&mut self, page: &PageRecord, states: Option<HiddenStates>) -> Result<(), Error> {
+        if let (Some(hidden), Some(states)) = (&mut self.hidden, states) {
+            hidden.page(page, states)?;
+        }
         if let Some(parts) = &mut self.parts {
             let (part, _) = match &mut self.part {
                 Some(part) => part,
@@ -120,6 +128,8 @@ impl Store {
 
     /// Renames the part into place, then commits its pages.
     fn flush(&mut self) -> Result<(), Error> {
+        // First: a page that stands in the index is not encoded again.
+        self.hidden.as_mut().map_or(Ok(()), HiddenParts::flush)?;
         if let Some((part, number)) = self.part.take() {
             part.finish()?;
             self.finished_part = Some(number);

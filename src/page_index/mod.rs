@@ -5,6 +5,7 @@
 //! DIR/generations/000001/        the tantivy index, and what `current` says while it is in use
 //! DIR/embeddings/00000001.parquet  the token embeddings as they were encoded, part by part
 //! DIR/generations/000002/embeddings/  those of a later generation, of another model
+//! DIR/hidden/00000001.parquet      what the vectors were made of, where it is kept, for training the projection
 //! ```
 //! An application with a tantivy index of its own uses [`LateInteraction`] and needs none of this.
 
@@ -59,6 +60,8 @@ const OPEN_WAIT: Duration = Duration::from_millis(10);
 
 /// The folder of the token embeddings within a page index.
 const EMBEDDINGS_FOLDER: &str = "embeddings";
+/// That of the hidden states.
+const HIDDEN_FOLDER: &str = "hidden";
 
 /// What is fixed when a page index is created.
 #[derive(Clone, Debug)]
@@ -196,6 +199,11 @@ impl PageIndex {
     /// The folder of the embeddings, part by part: those of the model in use.
     pub fn embeddings_folder(&self) -> PathBuf {
         embeddings_folder(&self.folder, self.pointer.pages_generation())
+    }
+
+    /// The folder of the hidden states that were kept, part by part, of whatever models made them.
+    pub fn hidden_folder(&self) -> PathBuf {
+        self.folder.join(HIDDEN_FOLDER)
     }
 
     /// The late-interaction handle of the index.

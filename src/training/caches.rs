@@ -1,7 +1,7 @@
 //! Hidden states of all queries and pages of a training, computed where no earlier run left them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use colqwen_index_ingest::colqwen2::{ColQwen2, HiddenStates};
 use colqwen_index_ingest::encoder::{Encoder, EncoderError};
@@ -13,6 +13,8 @@ use colqwen_index_train::hidden::{HiddenCache, HiddenSource, HiddenWriter, Key, 
 use super::pages::{Wanted, open_documents};
 use super::{LostPages, Pages, Preparation};
 use crate::Error;
+use crate::indexing::hidden::parts_in;
+use colqwen_index_ingest::pooling::PoolFactor;
 
 /// Queries that go through the model together.
 const QUERIES_AT_ONCE: usize = 32;
@@ -31,7 +33,7 @@ pub struct CacheReport {
 }
 
 /// The hidden states of everything that `data` names, from `folder/pages.parquet` and `folder/queries.parquet`. Pages come
-/// from their files; what is missing in the caches, was made by another backbone or from another content of the file is
+/// from their files, or from what `index --keep-hidden` left; what is missing in the caches, was made by another backbone or from another content of the file is
 /// computed. Without `pages` the source has queries alone. `memory` bytes of each cache are held. Pages that cannot be found,
 /// rendered or encoded go to `lost`, and are then missing in the source.
 ///
@@ -47,8 +49,12 @@ pub fn hidden_source(
     progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
 ) -> Result<(HiddenSource, CacheReport), Error> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "create it"))?;
+    let kept = match pages {
+        Some(Pages::Index(index)) => parts_in(&index.hidden_folder())?.into_iter().map(|(_, path)| path).collect(),
+        _ => Vec::new(),
+    };
     let mut making =
-        Making { folder, model, memory, backbone: model.backbone_fingerprint(), report: CacheReport::default() };
+        Making { folder, model, memory, kept, backbone: model.backbone_fingerprint(), report: CacheReport::default() };
     let queries = making.queries(data)?;
     let source = match pages {
         None => HiddenSource::of_queries(queries, making.backbone)?,
@@ -64,14 +70,16 @@ struct Making<'a> {
     folder: &'a Path,
     model: &'a ColQwen2,
     memory: usize,
+    /// Hidden states that indexing kept, part by part.
+    kept: Vec<PathBuf>,
     backbone: crate::Fingerprint,
     report: CacheReport,
 }
 
 impl Making<'_> {
     /// The cache that an earlier run left, if this model made it. One that cannot be read is made anew.
-    fn earlier(&self, path: &Path, kind: Kind) -> Option<HiddenCache> {
-        let cache = HiddenCache::open(path, self.memory).ok()?;
+    fn earlier(&self, path: &Path, kind: Kind, memory: usize) -> Option<HiddenCache> {
+        let cache = HiddenCache::open(path, memory).ok()?;
         (cache.backbone() == self.backbone && cache.kind() == kind && cache.width() == self.model.hidden_size())
             .then_some(cache)
     }
@@ -89,7 +97,7 @@ impl Making<'_> {
         let mut texts: Vec<&str> = data.questions.iter().map(|question| question.query.as_str()).collect();
         texts.sort_unstable();
         texts.dedup();
-        let earlier = self.earlier(&path, Kind::Queries);
+        let earlier = self.earlier(&path, Kind::Queries, self.memory);
         let key = |text: &str| Key::Query(text.to_owned());
         let has = |text: &&str| earlier.as_ref().is_some_and(|cache| cache.has(&key(text)));
         let (kept, missing): (Vec<&str>, Vec<&str>) = texts.into_iter().partition(has);
@@ -100,7 +108,7 @@ impl Making<'_> {
         }
         let mut writer = self.writer(&path, Kind::Queries)?;
         for text in kept {
-            copy(&mut writer, earlier.as_ref(), &key(text))?;
+            copy(&mut writer, earlier.as_ref(), &key(text), None)?;
         }
         for texts in missing.chunks(QUERIES_AT_ONCE) {
             for (text, states) in texts.iter().zip(self.model.hidden_queries(texts)?) {
@@ -118,27 +126,42 @@ impl Making<'_> {
         mut progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
     ) -> Result<HiddenCache, Error> {
         let path = self.folder.join("pages.parquet");
-        let earlier = self.earlier(&path, Kind::Pages);
+        let own = self.earlier(&path, Kind::Pages, self.memory);
+        let complete = own.is_some();
+        // What indexing kept, the last part first: read once from beginning to end, so little of it is held.
+        let kept = self.kept.iter().rev().filter_map(|part| self.earlier(part, Kind::Pages, 0));
+        let earlier: Vec<HiddenCache> = own.into_iter().chain(kept).collect();
         let current = |document: &Document, page: &PageId| {
-            let hash = earlier.as_ref().and_then(|cache| cache.content_hash(&Key::Page(page.clone())));
-            hash == Some(document.content_hash().as_slice())
+            let key = Key::Page(page.clone());
+            let hash = document.content_hash();
+            // The index tells pooled pages by their hash, which hidden states do not depend on.
+            let is = |cache: &&HiddenCache| {
+                cache
+                    .content_hash(&key)
+                    .is_some_and(|found| PoolFactor::of_content_hash(found).content_hash(&hash) == found)
+            };
+            earlier.iter().find(is)
         };
         let all = || documents.iter().flat_map(|(document, pages)| pages.iter().map(move |page| (document, page)));
-        self.report.pages_kept = all().filter(|(document, page)| current(document, page)).count();
+        self.report.pages_kept = all().filter(|(document, page)| current(document, page).is_some()).count();
         self.report.pages_computed = all().count() - self.report.pages_kept;
         // Whoever breaks off is heard at the first page.
         let _ = progress(Preparation::Planned { pages: self.report.pages_computed });
-        if self.report.pages_computed == 0 && earlier.is_some() {
+        let in_own =
+            |(document, page): (&Document, &PageId)| current(document, page).is_some_and(|cache| cache.path() == path);
+        if complete && all().all(in_own) {
             return self.open(&path);
         }
         let mut writer = self.writer(&path, Kind::Pages)?;
         // First what is there, so that a run which breaks off loses nothing.
-        for (_, page) in all().filter(|(document, page)| current(document, page)) {
-            copy(&mut writer, earlier.as_ref(), &Key::Page(page.clone()))?;
+        for (document, page) in all() {
+            if let Some(cache) = current(document, page) {
+                copy(&mut writer, Some(cache), &Key::Page(page.clone()), Some(&document.content_hash()))?;
+            }
         }
         let mut flow = ControlFlow::Continue(());
         for (document, pages) in documents {
-            let missing: Vec<&PageId> = pages.iter().filter(|page| !current(document, page)).collect();
+            let missing: Vec<&PageId> = pages.iter().filter(|page| current(document, page).is_none()).collect();
             flow = self.compute(&mut writer, document, &missing, lost, &mut progress)?;
             if flow.is_break() {
                 break;
@@ -195,11 +218,17 @@ impl Making<'_> {
     }
 }
 
-/// Takes a page or query over from an earlier cache.
-fn copy(writer: &mut HiddenWriter, from: Option<&HiddenCache>, key: &Key) -> Result<(), Error> {
+/// Takes a page, whose file has this content hash, or a query over from an earlier cache.
+fn copy(
+    writer: &mut HiddenWriter,
+    from: Option<&HiddenCache>,
+    key: &Key,
+    content_hash: Option<&[u8; 32]>,
+) -> Result<(), Error> {
     let Some(cache) = from else { return Ok(()) };
     if let Some(states) = cache.get(key).map_err(TrainError::from)? {
-        writer.write(key, cache.content_hash(key), (*states).clone()).map_err(TrainError::from)?;
+        let hash = content_hash.map(<[u8; 32]>::as_slice);
+        writer.write(key, hash, (*states).clone()).map_err(TrainError::from)?;
     }
     Ok(())
 }

@@ -41,7 +41,8 @@ impl VisionWriter {
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create it"))?;
         let path = folder.join("vision.parquet");
         let (tower, width): (Fingerprint, usize) = (model.vision_fingerprint(), model.hidden_size());
-        let fits = |cache: &HiddenCache| cache.backbone() == tower && cache.kind() == Kind::Pages && cache.width() == width;
+        let fits =
+            |cache: &HiddenCache| cache.backbone() == tower && cache.kind() == Kind::Pages && cache.width() == width;
         let earlier = HiddenCache::open(&path, memory).ok().filter(fits);
         let writer = HiddenWriter::create(&path, Kind::Pages, width, tower).map_err(TrainError::from)?;
         Ok(Self { path, memory, earlier, writer, report: CacheReport::default() })

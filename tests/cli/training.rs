@@ -93,6 +93,44 @@ fn a_projection_learns_the_questions_it_is_shown_and_the_backbone_runs_once() {
 }
 
 #[test]
+fn hidden_states_that_indexing_kept_train_the_projection() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (data, out) = (data(temporary.path()), temporary.path().join("out"));
+    let folder = |name: &str| temporary.path().join(name);
+    let vectors = |name: &str, more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("index").arg(samples()).arg("--model").arg(tiny()).args(more).arg("--index").arg(folder(name));
+        Ran::of(&mut command).done();
+        let exported = folder(&format!("{name}.parquet"));
+        cli!("export", "--index", folder(name), "--embeddings", &exported).done();
+        let pages = colqwen_index::ingest::embeddings::PageReader::open(exported).unwrap().map(Result::unwrap);
+        let mut pages: Vec<_> = pages.map(|page| (page.doc_id, page.page, page.vectors.vectors)).collect();
+        pages.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
+        pages
+    };
+    assert!(vectors("plain", &[]) == vectors("kept", &["--keep-hidden"]), "keeping the states changes the vectors");
+    assert!(!folder("plain").join("hidden").exists() && folder("kept").join("hidden/00000001.parquet").exists());
+    vectors("pooled", &["--keep-hidden", "--pool-factor", "2"]);
+
+    for (name, computed) in [("plain", 9), ("kept", 0), ("pooled", 0)] {
+        let out = out.join(name);
+        let mut command = Command::new(PROGRAM);
+        command.args(["train", "--epochs", "3", "--model"]).arg(tiny()).arg("--index").arg(folder(name));
+        let run = Ran::of(command.arg("--data").arg(&data).arg("--out").arg(&out)).done();
+        let said = format!("{computed} pages and 9 queries went through the model, {} and 0 were kept", 9 - computed);
+        assert!(run.err.contains(&said), "{name}: {}", run.err);
+    }
+    let weights = |name: &str| std::fs::read(out.join(name).join("model/model.safetensors")).unwrap();
+    assert!(
+        weights("plain") == weights("kept") && weights("plain") == weights("pooled"),
+        "they trained on other states"
+    );
+    // Pages that are encoded already are not encoded again for their states.
+    cli!("index", samples(), "--index", folder("plain"), "--keep-hidden").done();
+    assert!(!folder("plain").join("hidden/00000001.parquet").exists());
+}
+
+#[test]
 fn a_killed_training_goes_on_as_if_it_had_not_been() {
     let temporary = tempfile::tempdir().unwrap();
     let data = data(temporary.path());
@@ -170,6 +208,14 @@ fn a_model_that_looks_at_tiles_learns_in_its_projection_and_in_updates() {
     assert!(!train("projection", &[], 8).join("hidden/vision.parquet").exists());
     let updates = train("updates", &["--train", "lora", "--lora", "r=4,alpha=8,dropout=0.1", "--rate", "0.003"], 6);
     assert!(updates.join("hidden/vision.parquet").exists() && updates.join("adapter").exists());
+    // What the vision tower made of the pages serves another run.
+    let again = temporary.path().join("again");
+    std::fs::create_dir(&again).unwrap();
+    std::fs::rename(updates.join("hidden"), again.join("hidden")).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["train", "--train", "lora", "--lora", "r=2", "--epochs", "1", "--model", "builtin"]);
+    let run = Ran::of(command.arg("--data").arg(&data).arg("--out").arg(&again).arg("--pages").arg(samples())).done();
+    assert!(run.err.contains("0 pages went through the vision tower, once; 9 were kept"), "{}", run.err);
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl ColQwen2 {
 }
 
 /// States of sequences of `lengths` tokens, tokens x width, in half precision.
-fn half(states: &Tensor, lengths: &[usize]) -> Result<Vec<HiddenStates>, EncoderError> {
+pub(super) fn half(states: &Tensor, lengths: &[usize]) -> Result<Vec<HiddenStates>, EncoderError> {
     let width = states.dim(1)?;
     let values: Vec<f32> = states.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
     let mut rest = values.as_slice();

@@ -211,7 +211,6 @@ impl Network {
     fn parameter(&self, name: &str) -> Option<&Var> {
         self.places.get(name).map(|at| &self.parameters[*at].var)
     }
-
 }
 
 /// The linear layers of the checkpoint that updates can be given to, with their shapes, outputs x inputs.
