@@ -62,6 +62,18 @@ impl Pages {
         self.codebook.assign(&self.vectors[page])
     }
 
+    /// The mean cosine of a page's tokens, each of length 1, to their nearest centroid.
+    pub fn cosine(&self, page: usize) -> f32 {
+        let (vectors, mut centroid) = (&self.vectors[page], vec![0.0; self.dim]);
+        let cosine = |(token, nearest): (&[f32], u16)| {
+            self.codebook.centroid(usize::from(nearest), &mut centroid);
+            let length = centroid.iter().map(|value| value * value).sum::<f32>().sqrt();
+            token.iter().zip(&centroid).map(|(one, other)| one * other).sum::<f32>() / length
+        };
+        let cosines = vectors.chunks_exact(self.dim).zip(self.assign(page)).map(cosine);
+        cosines.sum::<f32>() / (vectors.len() / self.dim) as f32
+    }
+
     /// Encodes a page by the codebook; returns its bytes.
     pub fn encode(&self, page: usize) -> usize {
         PageEncoder::new(&self.codebook, self.depth, false).encode(&self.vectors[page]).record.len()
