@@ -155,7 +155,13 @@ impl<'a> Ladder<'a> {
                     let score = self.scorer.direct(&pages.page(place))?;
                     self.work.coarse_pages += 1;
                     self.work.tokens += u64::from(pages.table.pages[place].tokens);
-                    self.by_codes.push(CoarsePage { score, pages, place: place as u32, by_centroids: None, against: None });
+                    self.by_codes.push(CoarsePage {
+                        score,
+                        pages,
+                        place: place as u32,
+                        by_centroids: None,
+                        against: None,
+                    });
                 }
             }
         }

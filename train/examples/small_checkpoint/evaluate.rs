@@ -39,6 +39,8 @@ pub struct Evaluation<'a> {
 }
 
 struct Question {
+    /// The page that its words are of.
+    page: usize,
     words: Vec<String>,
     relevant: BTreeSet<usize>,
 }
@@ -79,9 +81,21 @@ impl Evaluation<'_> {
         let chance: Vec<Vec<f32>> =
             scores.iter().map(|scores| shuffled.iter().map(|page| scores[*page]).collect()).collect();
         let tokens: usize = encoded.iter().map(|page| page.vectors.tokens()).sum();
+        let found = ndcg(&scores, &questions)?;
+        let mut by_document: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (question, ndcg) in questions.iter().zip(&found) {
+            let name = Path::new(&sheets[question.page].document).file_stem().unwrap_or_default().to_string_lossy();
+            by_document.entry(name.into_owned()).or_default().push(*ndcg);
+        }
+        let by_document: BTreeMap<String, Value> = by_document
+            .into_iter()
+            .map(|(name, of)| (name, json!({"queries": of.len(), "ndcg_at_5": mean(&of)})))
+            .collect();
+        let spread = found.iter().map(|ndcg| (ndcg - mean(&found)).powi(2)).sum::<f64>() / found.len().max(1) as f64;
         Ok(json!({
-            "pages": sheets.len(), "queries": questions.len(), "ndcg_at_5": mean_ndcg(&scores, &questions)?,
-            "bm25": mean_ndcg(&bm25(&sheets, &questions), &questions)?, "shuffled": mean_ndcg(&chance, &questions)?,
+            "pages": sheets.len(), "queries": questions.len(), "ndcg_at_5": mean(&found),
+            "plus_minus_95": 1.96 * (spread / found.len().max(1) as f64).sqrt(), "by_document": by_document,
+            "bm25": mean(&ndcg(&bm25(&sheets, &questions), &questions)?), "shuffled": mean(&ndcg(&chance, &questions)?),
             "tokens_per_page": tokens / sheets.len().max(1), "core_seconds_per_page": seconds,
         }))
     }
@@ -103,7 +117,8 @@ impl Evaluation<'_> {
         let mut stream = Stream::new(self.seed, Purpose::Choice, &[0]);
         let mut questions = Vec::new();
         while questions.len() < self.queries {
-            let of_page = &rare[stream.below(rare.len())];
+            let page = stream.below(rare.len());
+            let of_page = &rare[page];
             let count = 2 + stream.below(3);
             if of_page.len() < count {
                 continue;
@@ -112,9 +127,9 @@ impl Evaluation<'_> {
             while chosen.len() < count {
                 chosen.insert(of_page[stream.below(of_page.len())]);
             }
-            let holds = |page: &usize| chosen.iter().all(|word| words[*page].contains(*word));
+            let holds = |other: &usize| chosen.iter().all(|word| words[*other].contains(*word));
             let relevant = (0..sheets.len()).filter(holds).collect();
-            questions.push(Question { words: chosen.into_iter().cloned().collect(), relevant });
+            questions.push(Question { page, words: chosen.into_iter().cloned().collect(), relevant });
         }
         Ok(questions)
     }
@@ -126,16 +141,20 @@ fn distinct(sheet: &Sheet) -> BTreeSet<String> {
     all.filter(|run| (4..=12).contains(&run.len()) && run.chars().all(|letter| letter.is_ascii_lowercase())).collect()
 }
 
-fn mean_ndcg(scores: &[Vec<f32>], questions: &[Question]) -> Result<f64> {
-    let mut sum = 0.0;
-    for (scores, question) in scores.iter().zip(questions) {
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// nDCG of each question.
+fn ndcg(scores: &[Vec<f32>], questions: &[Question]) -> Result<Vec<f64>> {
+    let of_question = |(scores, question): (&Vec<f32>, &Question)| {
         let pages: Vec<PageId> = (0..scores.len()).map(|page| PageId::new("", page as u32)).collect();
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|one, two| scores[*two].total_cmp(&scores[*one]));
         let ranking = order.iter().map(|page| &pages[*page]);
-        sum += Judged::new(ranking, question.relevant.iter().map(|page| &pages[*page]))?.ndcg(DEPTH);
-    }
-    Ok(sum / questions.len().max(1) as f64)
+        Ok(Judged::new(ranking, question.relevant.iter().map(|page| &pages[*page]))?.ndcg(DEPTH))
+    };
+    scores.iter().zip(questions).map(of_question).collect()
 }
 
 /// BM25 (k1 1.2, b .75) of every page for every question, over the words of the text layer.

@@ -21,6 +21,8 @@ const FEWEST_WORDS: usize = 50;
 
 /// A rendered page: grey levels row by row, and words in pixels.
 pub struct Sheet {
+    /// The PDF it is a page of, or the typeface that it is set in.
+    pub document: String,
     /// Its picture.
     pub image: GrayImage,
     /// Its words.
@@ -115,7 +117,7 @@ pub fn load(folder: &Path) -> Result<Vec<Sheet>> {
         .into_par_iter()
         .map(|entry| {
             let image = image::open(folder.join(&entry.file))?.into_luma8();
-            Ok(Sheet { image, words: entry.words })
+            Ok(Sheet { document: entry.document, image, words: entry.words })
         })
         .collect()
 }
