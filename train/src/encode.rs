@@ -61,7 +61,7 @@ pub trait Encode: Sync {
     }
 
     /// Adds to `gradients` what the parameters owe to `items`, given `slopes`, the derivative of the loss by each of their
-    /// token vectors, packed alike.
+    /// token vectors, packed alike. Gives back the token vectors, which it needs anyway, without their graph.
     ///
     /// # Errors
     /// As [`Encode::encode`].
@@ -72,10 +72,11 @@ pub trait Encode: Sync {
         place: Place,
         slopes: &Packed,
         gradients: &mut Gradients,
-    ) -> Result<(), Error> {
+    ) -> Result<Packed, Error> {
         let vectors = self.encode(items, side, place)?;
         // A number whose derivative by each token vector is the one that the whole batch gave it.
         let surrogate = (vectors.vectors() * slopes.vectors())?.sum_all()?;
-        gradients.add(self.parameters(), &surrogate.backward()?)
+        gradients.add(self.parameters(), &surrogate.backward()?)?;
+        Ok(vectors.detach())
     }
 }

@@ -134,19 +134,21 @@ impl<E: Encode> Encode for Replicas<E> {
         place: Place,
         slopes: &Packed,
         gradients: &mut Gradients,
-    ) -> Result<(), Error> {
+    ) -> Result<Packed, Error> {
         self.synchronise_at(place.step)?;
         let count = self.parameters().len();
         let lead = |replica: &E, rows: Range<usize>| {
             let mut own = Gradients::none(count);
             let device = replica.parameters().first().map_or(&Device::Cpu, |parameter| parameter.var.device());
             let slopes = slopes.items_on(rows.clone(), device)?;
-            replica.lead(&items[rows.clone()], side, place_of(place, &rows), &slopes, &mut own)?;
-            Ok(own)
+            let vectors = replica.lead(&items[rows.clone()], side, place_of(place, &rows), &slopes, &mut own)?;
+            Ok((vectors, own))
         };
-        for own in self.share_out(items, lead)? {
+        let mut shares = Vec::new();
+        for (vectors, own) in self.share_out(items, lead)? {
             gradients.add_all(&own, &self.home)?;
+            shares.push(vectors);
         }
-        Ok(())
+        self.gather(shares)
     }
 }

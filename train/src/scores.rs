@@ -37,6 +37,18 @@ impl ScoreGrid {
         self.pages
     }
 
+    /// The pages `pages` of all queries.
+    pub(crate) fn columns(&self, pages: std::ops::Range<usize>) -> Self {
+        let values = (0..self.queries).flat_map(|query| &self.row(query)[pages.clone()]).copied().collect();
+        Self { queries: self.queries, pages: pages.len(), values }
+    }
+
+    /// The grids of the same queries on one page after the other.
+    pub(crate) fn beside<'a>(queries: usize, grids: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let values = (0..queries).flat_map(|query| grids.clone().flat_map(move |grid| grid.row(query))).copied();
+        Self { queries, pages: grids.clone().map(Self::pages).sum(), values: values.collect() }
+    }
+
     /// The scores of one query, one per page.
     ///
     /// # Panics

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the small checkpoint from nothing: manuals of Debian 12 packages are rendered, pages are set in fonts of others, four stages
+# Makes the small checkpoint from nothing: manuals of Debian 12 packages are rendered, pages are set in fonts of others, five stages
 # train on them, the last one is exported and evaluated on manuals and fonts of further packages. usage: make.sh FOLDER
 # Some two hours on 2 cores with AVX-512, 10 GB of memory; every stage can be run again alone, from the one before.
 set -euo pipefail
@@ -64,22 +64,31 @@ pages() {
 }
 pages pages pages --files "$work/training.txt" --per-file 3
 pages held-out pages --files "$work/held_out.txt" --per-file 8
-pages set synthetic --fonts "$work/training_fonts.txt" --words "$work/pages" --count 1200
+pages set synthetic --fonts "$work/training_fonts.txt" --words "$work/pages" --count 1400
 [ -f "$work/tokenizer.json" ] || "$program" vocabulary --pages "$work/pages" --out "$work/tokenizer.json"
 
 # The program has threads of its own; memory that is given back to the system after each operation costs a third of the time.
 export RAYON_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=100000000
 from=()
-for stage in reading words lines blocks; do
-    out="$work/$stage.safetensors"
-    [ -f "$out.done" ] || "$program" train --stage "$stage" "${from[@]}" --pages "$work/pages" "$work/set" \
-        --held-out "$work/held-out" --tokenizer "$work/tokenizer.json" --out "$out" | tee "$work/$stage.log"
+# stage NAME ARGUMENTS...: goes on from the stage before
+stage() {
+    out="$work/$1.safetensors"
+    [ -f "$out.done" ] || "$program" train "${@:2}" ${from[@]+"${from[@]}"} --pages "$work/pages" "$work/set" \
+        --held-out "$work/held-out" --tokenizer "$work/tokenizer.json" --out "$out" | tee "$work/$1.log"
     touch "$out.done"
     from=(--from "$out")
-done
+}
+stage reading --stage reading
+stage words --stage words
+stage lines --stage lines
+stage blocks --stage blocks
+# The long one: an hour.
+stage long --stage blocks --steps 14000
 "$program" export "${from[@]}" --tokenizer "$work/tokenizer.json" --tiles blocks --out "$work/checkpoint"
 unset RAYON_NUM_THREADS
 pages evaluation pages --files "$work/held_out.txt" --per-file 16 --zoom 1 --seed 5
 pages set-evaluation synthetic --fonts "$work/held_out_fonts.txt" --words "$work/held-out" --count 320 --seed 5
+pages set-alike synthetic --fonts "$work/training_fonts.txt" --words "$work/held-out" --count 320 --seed 7
 "$program" evaluate --checkpoint "$work/checkpoint" --pages "$work/evaluation"
 "$program" evaluate --checkpoint "$work/checkpoint" --pages "$work/set-evaluation"
+"$program" evaluate --checkpoint "$work/checkpoint" --pages "$work/set-alike"

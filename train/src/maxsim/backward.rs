@@ -35,14 +35,19 @@ impl MaxSim {
                 return Err(Error::shape("scores", expected, format!("{} x {}", grid.queries(), grid.pages())));
             }
         }
-        let (of_queries, of_pages) = match self.similarity {
-            Similarity::Max => self.through_best(queries, pages, scored, gradient)?,
-            Similarity::SmoothMax { tau } => self.through_all(queries, pages, gradient, tau)?,
-        };
-        let tensor = |values: Vec<f32>, of: &Packed| {
-            Tensor::from_vec(values, (of.tokens(), of.dim()), &Device::Cpu)?.to_device(of.vectors().device())
-        };
-        Ok(TokenGradients { queries: tensor(of_queries, queries)?, pages: tensor(of_pages, pages)? })
+        match self.similarity {
+            Similarity::Max => {
+                let mut of_queries = vec![0.0; queries.tokens() * queries.dim()];
+                self.add_to_queries(queries, pages, scored, gradient, &mut of_queries)?;
+                let lengths: Vec<usize> = pages.lengths().collect();
+                let of_pages = self.to_pages(queries, &lengths, scored, gradient)?;
+                Ok(TokenGradients { queries: tensor_of(of_queries, queries)?, pages: of_pages })
+            }
+            Similarity::SmoothMax { tau } => {
+                let (of_queries, of_pages) = self.through_all(queries, pages, gradient, tau)?;
+                Ok(TokenGradients { queries: tensor_of(of_queries, queries)?, pages: tensor_of(of_pages, pages)? })
+            }
+        }
     }
 
     /// Per query token, the derivative by each of its maxima: that of the query's scores over the query's length.
@@ -54,44 +59,58 @@ impl MaxSim {
         queries.lengths().enumerate().map(of_query).collect()
     }
 
-    /// Only the best token of each page moves.
-    fn through_best(
+    /// For [`Similarity::Max`], the gradient of page tokens, of which only the best of each page move: towards the query tokens,
+    /// so that the pages' own vectors are not needed, only how many tokens each has. `page tokens x dim`, where the queries are.
+    pub(crate) fn to_pages(
         &self,
         queries: &Packed,
-        pages: &Packed,
+        lengths: &[usize],
         scored: &Scored,
         gradient: &ScoreGrid,
-    ) -> Result<(Vec<f32>, Vec<f32>), Error> {
-        let (dim, columns) = (queries.dim(), pages.items());
-        if scored.best.len() != queries.tokens() * columns {
-            return Err(Error::shape("best tokens", "those of this batch, scored by the maximum", scored.best.len()));
-        }
+    ) -> Result<Tensor, Error> {
+        let (dim, columns) = (queries.dim(), lengths.len());
+        scored.check_best(queries, columns)?;
         let slopes = self.slopes(queries, gradient);
-        let query_of: Vec<usize> =
-            queries.lengths().enumerate().flat_map(|(query, tokens)| std::iter::repeat_n(query, tokens)).collect();
-        let (query_values, page_values) = (queries.values()?, pages.values()?);
-        let mut of_queries = vec![0.0; query_values.len()];
-        of_queries.par_chunks_exact_mut(dim).enumerate().for_each(|(token, sum)| {
-            for (slope, best) in slopes[query_of[token]].iter().zip(&scored.best[token * columns..]) {
-                add_scaled(sum, *slope, &page_values[*best as usize * dim..][..dim]);
-            }
-        });
-        let mut of_pages = vec![0.0; page_values.len()];
+        let (query_of, query_values) = (query_of(queries), queries.values()?);
+        let tokens: usize = lengths.iter().sum();
+        let mut of_pages = vec![0.0; tokens * dim];
         let mut rest = of_pages.as_mut_slice();
-        let mut own: Vec<(usize, &mut [f32])> = Vec::with_capacity(columns);
-        for (page, tokens) in pages.lengths().enumerate() {
-            let (first, after) = rest.split_at_mut(tokens * dim);
-            own.push((page, first));
+        let mut first = 0;
+        let mut own: Vec<(usize, usize, &mut [f32])> = Vec::with_capacity(columns);
+        for (page, tokens) in lengths.iter().enumerate() {
+            let (sums, after) = rest.split_at_mut(tokens * dim);
+            own.push((page, first, sums));
             rest = after;
+            first += tokens;
         }
-        own.into_par_iter().for_each(|(page, sums)| {
-            let first = pages.rows(page..page + 1).start;
+        own.into_par_iter().for_each(|(page, first, sums)| {
             for (token, vector) in query_values.chunks_exact(dim).enumerate() {
                 let best = scored.best[token * columns + page] as usize - first;
                 add_scaled(&mut sums[best * dim..][..dim], slopes[query_of[token]][page], vector);
             }
         });
-        Ok((of_queries, of_pages))
+        Ok(Tensor::from_vec(of_pages, (tokens, dim), &Device::Cpu)?.to_device(queries.vectors().device())?)
+    }
+
+    /// For [`Similarity::Max`], adds to `sums`, `query tokens x dim`, the gradient of query tokens by these pages.
+    pub(crate) fn add_to_queries(
+        &self,
+        queries: &Packed,
+        pages: &Packed,
+        scored: &Scored,
+        gradient: &ScoreGrid,
+        sums: &mut [f32],
+    ) -> Result<(), Error> {
+        let (dim, columns) = (queries.dim(), pages.items());
+        scored.check_best(queries, columns)?;
+        let slopes = self.slopes(queries, gradient);
+        let (query_of, page_values) = (query_of(queries), pages.values()?);
+        sums.par_chunks_exact_mut(dim).enumerate().for_each(|(token, sum)| {
+            for (slope, best) in slopes[query_of[token]].iter().zip(&scored.best[token * columns..]) {
+                add_scaled(sum, *slope, &page_values[*best as usize * dim..][..dim]);
+            }
+        });
+        Ok(())
     }
 
     /// Every token moves by its share of the softmax. The similarities are computed again, block by block.
@@ -123,6 +142,24 @@ impl MaxSim {
         }
         Ok((of_queries, of_pages))
     }
+}
+
+impl Scored {
+    fn check_best(&self, queries: &Packed, pages: usize) -> Result<(), Error> {
+        if self.best.len() == queries.tokens() * pages {
+            return Ok(());
+        }
+        Err(Error::shape("best tokens", "those of this batch, scored by the maximum", self.best.len()))
+    }
+}
+
+/// The query of each query token.
+fn query_of(queries: &Packed) -> Vec<usize> {
+    queries.lengths().enumerate().flat_map(|(query, tokens)| std::iter::repeat_n(query, tokens)).collect()
+}
+
+fn tensor_of(values: Vec<f32>, of: &Packed) -> candle_core::Result<Tensor> {
+    Tensor::from_vec(values, (of.tokens(), of.dim()), &Device::Cpu)?.to_device(of.vectors().device())
 }
 
 /// Turns a block's similarities into the derivative by each of them.

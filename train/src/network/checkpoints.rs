@@ -13,21 +13,23 @@ use crate::Error;
 use crate::encode::Encode;
 use crate::gradients::Gradients;
 
-/// Adds the gradients of `network`'s parameters, given `slopes`, the derivative of the loss by each token vector.
+/// Adds the gradients of `network`'s parameters, given `slopes`, the derivative of the loss by each token vector; the token
+/// vectors.
 pub(super) fn lead(
     network: &Network,
     batch: &MiniBatch<'_>,
     slopes: &Tensor,
     gradients: &mut Gradients,
-) -> Result<(), Error> {
+) -> Result<Tensor, Error> {
     let mut kept = entries(network, batch)?;
     let model = batch.learning()?;
     let pass = model.pass(&batch.input, Ops::Differentiable)?;
-    let mut slopes = slopes.clone();
+    let (mut slopes, mut vectors) = (slopes.clone(), None);
     while let Some((part, state)) = kept.pop() {
         let entry = Var::from_tensor(&state)?;
         let left = pass.step(part, entry.as_tensor())?;
         // A number whose derivative by each value that leaves the part is the one that the parts after it gave.
+        vectors.get_or_insert_with(|| left.detach());
         let surrogate = (left * slopes)?.sum_all()?;
         let store = surrogate.backward()?;
         gradients.add(network.parameters(), &store)?;
@@ -38,7 +40,8 @@ pub(super) fn lead(
             None => break,
         }
     }
-    Ok(())
+    // The last part is always there, as nothing comes after it.
+    vectors.map_or_else(|| Ok(batch.still()?.forward(&batch.input, Ops::Fused)?), Ok)
 }
 
 /// What enters each part from the first that learns on.

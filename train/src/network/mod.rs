@@ -259,14 +259,16 @@ impl Encode for Network {
         place: Place,
         slopes: &Packed,
         gradients: &mut Gradients,
-    ) -> Result<(), Error> {
+    ) -> Result<Packed, Error> {
         let batch = MiniBatch::new(self, items, side, place)?;
         if self.checkpointing {
-            return checkpoints::lead(self, &batch, slopes.vectors(), gradients);
+            let vectors = checkpoints::lead(self, &batch, slopes.vectors(), gradients)?;
+            return Packed::new(vectors, &batch.vectors);
         }
         let vectors = batch.learning()?.forward(&batch.input, Ops::Differentiable)?;
-        let surrogate = (vectors * slopes.vectors())?.sum_all()?;
-        gradients.add(&self.parameters, &surrogate.backward()?)
+        let surrogate = (&vectors * slopes.vectors())?.sum_all()?;
+        gradients.add(&self.parameters, &surrogate.backward()?)?;
+        Packed::new(vectors.detach(), &batch.vectors)
     }
 }
 

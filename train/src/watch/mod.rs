@@ -65,7 +65,7 @@ impl StepRecord {
         gradient_norm: f64,
         learning_rate: f64,
     ) -> Result<Self, Error> {
-        let (token_variance, page_variance) = variances(&learnt.pages)?;
+        let (token_variance, page_variance) = learnt.spread.variances();
         let ranks = Ranks::of(learnt, targets);
         Ok(Self {
             step,
@@ -99,7 +99,7 @@ impl Ranks {
         let mut ranks = Self { margin: 0.0, accuracy: 0.0, chance: 0.0, in_batch: 0 };
         let mut queries = 0.0;
         for query in 0..targets.queries() {
-            let row = learnt.scored.scores.row(query);
+            let row = learnt.scores.row(query);
             let positive = row[targets.positive(query)];
             let mut negatives = 0;
             let mut highest = f32::NEG_INFINITY;
@@ -122,27 +122,49 @@ impl Ranks {
     }
 }
 
-/// The variance of all tokens, and that of the pages' means.
-fn variances(pages: &Packed) -> Result<(f64, f64), Error> {
-    let dim = pages.dim();
-    let values = pages.values()?;
-    let mut rest = values.as_slice();
-    let (mut tokens, mut means) = (Spread::new(dim), Spread::new(dim));
-    for length in pages.lengths() {
-        let (page, after) = rest.split_at(length * dim);
-        rest = after;
-        let mut mean = vec![0.0; dim];
-        for token in page.chunks_exact(dim) {
-            let token: Vec<f64> = token.iter().map(|value| f64::from(*value)).collect();
-            mean.iter_mut().zip(&token).for_each(|(sum, value)| *sum += value / length as f64);
-            tokens.add(&token);
-        }
-        means.add(&mean);
+/// How far token vectors of pages are apart, from mini-batches of them.
+#[derive(Clone, Debug)]
+pub struct PageSpread {
+    tokens: Spread,
+    means: Spread,
+}
+
+impl PageSpread {
+    /// Of no page yet; vectors have `dim` values.
+    pub fn new(dim: usize) -> Self {
+        Self { tokens: Spread::new(dim), means: Spread::new(dim) }
     }
-    Ok((tokens.variance(), means.variance()))
+
+    /// Adds pages.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn add(&mut self, pages: &Packed) -> Result<(), Error> {
+        let dim = pages.dim();
+        let values = pages.values()?;
+        let mut rest = values.as_slice();
+        for length in pages.lengths() {
+            let (page, after) = rest.split_at(length * dim);
+            rest = after;
+            let mut mean = vec![0.0; dim];
+            for token in page.chunks_exact(dim) {
+                let token: Vec<f64> = token.iter().map(|value| f64::from(*value)).collect();
+                mean.iter_mut().zip(&token).for_each(|(sum, value)| *sum += value / length as f64);
+                self.tokens.add(&token);
+            }
+            self.means.add(&mean);
+        }
+        Ok(())
+    }
+
+    /// The variance of all tokens, and that of the pages' means.
+    pub fn variances(&self) -> (f64, f64) {
+        (self.tokens.variance(), self.means.variance())
+    }
 }
 
 /// Sums from which a variance follows.
+#[derive(Clone, Debug)]
 struct Spread {
     sum: Vec<f64>,
     squares: f64,
@@ -173,9 +195,11 @@ mod tests {
 
     use super::*;
 
-    fn pages(values: &[f32], lengths: &[usize]) -> Packed {
+    fn variances(values: &[f32], lengths: &[usize]) -> (f64, f64) {
         let vectors = Tensor::from_slice(values, (values.len() / 2, 2), &Device::Cpu).unwrap();
-        Packed::new(vectors, lengths).unwrap()
+        let mut spread = PageSpread::new(2);
+        spread.add(&Packed::new(vectors, lengths).unwrap()).unwrap();
+        spread.variances()
     }
 
     #[test]
@@ -183,9 +207,9 @@ mod tests {
         let close = |(tokens, pages): (f64, f64), expected: (f64, f64)| {
             assert!((tokens - expected.0).abs() < 1e-12 && (pages - expected.1).abs() < 1e-12, "{tokens} {pages}");
         };
-        close(variances(&pages(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0], &[1, 2])).unwrap(), (0.0, 0.0));
+        close(variances(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0], &[1, 2]), (0.0, 0.0));
         // Both pages have the same two tokens.
-        close(variances(&pages(&[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0], &[2, 2])).unwrap(), (0.5, 0.0));
-        close(variances(&pages(&[1.0, 0.0, -1.0, 0.0], &[1, 1])).unwrap(), (1.0, 1.0));
+        close(variances(&[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0], &[2, 2]), (0.5, 0.0));
+        close(variances(&[1.0, 0.0, -1.0, 0.0], &[1, 1]), (1.0, 1.0));
     }
 }
