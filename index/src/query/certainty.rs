@@ -40,33 +40,6 @@ impl Lesson {
     }
 }
 
-/// How many pages entered the hits when they were scored, against how many were foretold to: what predictions miss because some
-/// pages are unlike the others, as those are that a query was made for.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct TrackRecord {
-    foretold: f64,
-    entered: f64,
-}
-
-impl TrackRecord {
-    /// A page is about to be scored that enters with this chance.
-    pub fn foretell(&mut self, chance: f64) {
-        self.foretold += chance;
-    }
-
-    /// A page that was foretold about entered.
-    pub fn enter(&mut self) {
-        self.entered += 1.0;
-    }
-
-    /// What further predictions are to be multiplied by, at least 1.
-    pub fn correction(&self) -> f64 {
-        ((self.entered + PRIOR_ENTRIES) / (self.foretold + PRIOR_ENTRIES)).max(1.0)
-    }
-}
-
-/// Entries that were rightly foretold before anything is known.
-const PRIOR_ENTRIES: f64 = 1.0;
 /// Points that a slope of 1 counts as much as: a few pages of nearly equal score cannot tell a slope.
 const PRIOR_POINTS: f64 = 8.0;
 /// Deviations beyond which a page is no longer taken for one of the others: the page that a query was made for.

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use tantivy::DocAddress;
 
 use super::PageHit;
-use super::certainty::{Lesson, Prediction, TrackRecord};
+use super::certainty::{Lesson, Prediction};
 use super::effort::Effort;
 use super::eligible::EligiblePages;
 use super::hit::BestHits;
@@ -47,8 +47,6 @@ struct CoarsePage<'a> {
     place: u32,
     /// Its probe and its score by centroids, where there is a codebook.
     by_centroids: Option<(u32, f32)>,
-    /// The score that it was foretold to exceed, with some chance, by its centroids.
-    against: Option<f64>,
 }
 
 /// What is known when a search ends.
@@ -74,11 +72,6 @@ struct Waiting {
 
 impl Waiting {
     const NONE: Self = Self { missing: 0.0, next: 0 };
-
-    /// With so many times the hits.
-    fn times(self, correction: f64) -> Self {
-        Self { missing: self.missing * correction, ..self }
-    }
 }
 
 pub(super) struct Ladder<'a> {
@@ -98,9 +91,6 @@ pub(super) struct Ladder<'a> {
     list_to_centroids: Lesson,
     centroids_to_codes: Lesson,
     codes_to_full: Lesson,
-    /// How predictions from centroids and from coarse codes fared.
-    by_centroids_record: TrackRecord,
-    by_codes_record: TrackRecord,
     work: SearchWork,
 }
 
@@ -132,8 +122,6 @@ impl<'a> Ladder<'a> {
             list_to_centroids: Lesson::default(),
             centroids_to_codes: Lesson::default(),
             codes_to_full: Lesson::default(),
-            by_centroids_record: TrackRecord::default(),
-            by_codes_record: TrackRecord::default(),
             work: SearchWork { postings: probes.iter().map(|probe| probe.postings).sum(), ..SearchWork::default() },
             probes,
         };
@@ -155,13 +143,7 @@ impl<'a> Ladder<'a> {
                     let score = self.scorer.direct(&pages.page(place))?;
                     self.work.coarse_pages += 1;
                     self.work.tokens += u64::from(pages.table.pages[place].tokens);
-                    self.by_codes.push(CoarsePage {
-                        score,
-                        pages,
-                        place: place as u32,
-                        by_centroids: None,
-                        against: None,
-                    });
+                    self.by_codes.push(CoarsePage { score, pages, place: place as u32, by_centroids: None });
                 }
             }
         }
@@ -218,14 +200,13 @@ impl<'a> Ladder<'a> {
         let next = |lesson: &mut Lesson, then: Option<Prediction>| Some(lesson.prediction()?.then(&then?));
         let by_codes = self.codes_to_full.prediction();
         let by_centroids = next(&mut self.centroids_to_codes, by_codes);
-        let (centroids_off, codes_off) = (self.by_centroids_record.correction(), self.by_codes_record.correction());
         let by_lists = next(&mut self.list_to_centroids, by_centroids);
         let centroid_scores = self.by_centroids.iter().rev().map(|page| page.score);
         let code_scores = self.by_codes.iter().rev().map(|page| page.score);
         [
-            self.waiting_by_lists(by_lists, limit).times(centroids_off),
-            waiting(centroid_scores, by_centroids, limit, self.allowed(1) / centroids_off).times(centroids_off),
-            waiting(code_scores, by_codes, limit, self.allowed(2) / codes_off).times(codes_off),
+            self.waiting_by_lists(by_lists, limit),
+            waiting(centroid_scores, by_centroids, limit, self.allowed(1)),
+            waiting(code_scores, by_codes, limit, self.allowed(2)),
         ]
     }
 
@@ -286,10 +267,6 @@ impl<'a> Ladder<'a> {
 
     /// Scores the next `count` pages by coarse codes.
     fn score_coarse(&mut self, count: usize) -> Result<(), Error> {
-        let limit = f64::from(self.best.limit());
-        let full = self.codes_to_full.prediction();
-        let prediction = self.centroids_to_codes.prediction().and_then(|codes| Some(codes.then(&full?)));
-        let foretold = prediction.filter(|_| limit.is_finite());
         let rest = self.by_centroids.len().saturating_sub(count);
         for next in self.by_centroids.split_off(rest) {
             let probe = &mut self.probes[next.probe as usize];
@@ -302,12 +279,7 @@ impl<'a> Ladder<'a> {
             self.work.coarse_pages += 1;
             self.work.tokens += tokens as u64;
             self.centroids_to_codes.push(next.score, score);
-            let against = foretold.map(|prediction| {
-                self.by_centroids_record.foretell(prediction.exceeds(f64::from(next.score), limit));
-                limit
-            });
-            let by_centroids = Some((next.probe, next.score));
-            self.by_codes.push(CoarsePage { score, pages, place, by_centroids, against });
+            self.by_codes.push(CoarsePage { score, pages, place, by_centroids: Some((next.probe, next.score)) });
         }
         let place = |page: &CoarsePage<'_>| Reverse((page.pages.segment, page.place));
         self.by_codes.sort_unstable_by(|one, two| one.score.total_cmp(&two.score).then(place(one).cmp(&place(two))));
@@ -316,8 +288,6 @@ impl<'a> Ladder<'a> {
 
     /// Scores the next `count` pages in full.
     fn score_full(&mut self, count: usize) -> Result<(), Error> {
-        let limit = f64::from(self.best.limit());
-        let foretold = self.codes_to_full.prediction().filter(|_| limit.is_finite());
         let rest = self.by_codes.len().saturating_sub(count);
         for next in self.by_codes.split_off(rest) {
             let page = next.pages.page(next.place as usize);
@@ -327,15 +297,6 @@ impl<'a> Ladder<'a> {
             self.work.full_pages += 1;
             self.work.tokens += u64::from(entry.tokens);
             self.codes_to_full.push(next.score, score);
-            if let Some(prediction) = foretold {
-                self.by_codes_record.foretell(prediction.exceeds(f64::from(next.score), limit));
-                if f64::from(score) > limit {
-                    self.by_codes_record.enter();
-                }
-            }
-            if next.against.is_some_and(|limit| f64::from(score) > limit) {
-                self.by_centroids_record.enter();
-            }
             self.best.push(PageHit { score, address: DocAddress::new(next.pages.segment, entry.doc) });
         }
         Ok(())
