@@ -68,6 +68,9 @@ enum Command {
         words: PathBuf,
         #[arg(long)]
         count: usize,
+        /// Set running text only, no words drawn at random
+        #[arg(long)]
+        in_order: bool,
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// The folder to keep them in
@@ -153,8 +156,8 @@ fn main() -> Result<()> {
             println!("{} pages", render::render(&files, per_file, zoom, seed, &out)?);
             Ok(())
         }
-        Command::Synthetic { fonts, words, count, seed, out } => {
-            let press = synthetic::Press::new(&fonts, &words)?;
+        Command::Synthetic { fonts, words, count, in_order, seed, out } => {
+            let press = synthetic::Press::new(&fonts, &words, in_order)?;
             println!("{} pages", press.print(count, seed, &out)?);
             Ok(())
         }

@@ -89,6 +89,8 @@ unset RAYON_NUM_THREADS
 pages evaluation pages --files "$work/held_out.txt" --per-file 16 --zoom 1 --seed 5
 pages set-evaluation synthetic --fonts "$work/held_out_fonts.txt" --words "$work/held-out" --count 320 --seed 5
 pages set-alike synthetic --fonts "$work/training_fonts.txt" --words "$work/held-out" --count 320 --seed 7
+pages set-in-order synthetic --fonts "$work/training_fonts.txt" --words "$work/held-out" --count 320 --seed 7 --in-order
 "$program" evaluate --checkpoint "$work/checkpoint" --pages "$work/evaluation"
 "$program" evaluate --checkpoint "$work/checkpoint" --pages "$work/set-evaluation"
 "$program" evaluate --checkpoint "$work/checkpoint" --pages "$work/set-alike"
+"$program" evaluate --checkpoint "$work/checkpoint" --pages "$work/set-in-order"

@@ -1,7 +1,7 @@
 //! Pages that are set here: many typefaces, sizes and widths, one or two columns, headings, lists and tables.
 //!
-//! Their words come from pages that were rendered, half of them in the order of the text and half drawn from all different
-//! words, so that rare ones are read as often as frequent ones.
+//! Their words come from pages that were rendered. To train on, half of them are drawn from all different words, so that rare ones are
+//! read as often as frequent ones; the other half, and to evaluate on all, stand in the order of the text.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,11 +32,13 @@ pub struct Press {
     faces: Vec<(String, FontVec)>,
     texts: Vec<Vec<String>>,
     words: Vec<String>,
+    in_order: bool,
 }
 
 impl Press {
-    /// Reads the fonts that the file `fonts` names, one per line, and the words of rendered `pages`.
-    pub fn new(fonts: &Path, pages: &Path) -> Result<Self> {
+    /// Reads the fonts that the file `fonts` names, one per line, and the words of rendered `pages`; `in_order` sets no words
+    /// drawn at random.
+    pub fn new(fonts: &Path, pages: &Path, in_order: bool) -> Result<Self> {
         let list = fs::read_to_string(fonts).with_context(|| format!("{}", fonts.display()))?;
         let read = |name: &str| -> Result<(String, FontVec)> {
             let face = FontVec::try_from_vec(fs::read(name).with_context(|| name.to_owned())?)?;
@@ -48,7 +50,7 @@ impl Press {
         let words: BTreeSet<&String> = texts.iter().flatten().filter(|word| is_prose(word)).collect();
         let words = words.into_iter().cloned().collect();
         ensure!(!faces.is_empty() && !texts.is_empty(), "at least one font and one page of words");
-        Ok(Self { faces, texts, words })
+        Ok(Self { faces, texts, words, in_order })
     }
 
     /// Sets `count` pages and keeps them in `folder`.
@@ -77,7 +79,7 @@ impl Press {
 
     /// Words in the order of a text or at random.
     fn text(&self, count: usize, stream: &mut Stream) -> Vec<&str> {
-        if stream.below(2) == 0 {
+        if !self.in_order && stream.below(2) == 0 {
             return (0..count).map(|_| self.words[stream.below(self.words.len())].as_str()).collect();
         }
         let text = &self.texts[stream.below(self.texts.len())];
