@@ -150,10 +150,10 @@ impl GradCache {
             let gradient = evaluated.gradient.columns(block.rows.clone());
             match self.maxsim.similarity {
                 Similarity::Max => {
-                    let slopes = self.maxsim.to_pages(&queries, &block.lengths, &block.scored, &gradient)?;
+                    let slopes = self.maxsim.page_slopes(&queries, &block.lengths, &block.scored, &gradient)?;
                     let slopes = Packed::new(slopes, &block.lengths)?;
                     let pages = model.lead(items, Side::Page, place, &slopes, &mut gradients)?;
-                    self.maxsim.add_to_queries(&queries, &pages, &block.scored, &gradient, &mut of_queries)?;
+                    self.maxsim.add_query_slopes(&queries, &pages, &block.scored, &gradient, &mut of_queries)?;
                 }
                 Similarity::SmoothMax { .. } => {
                     // Every token's slope depends on the pages' vectors, so these are made once more.

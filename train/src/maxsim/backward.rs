@@ -38,9 +38,9 @@ impl MaxSim {
         match self.similarity {
             Similarity::Max => {
                 let mut of_queries = vec![0.0; queries.tokens() * queries.dim()];
-                self.add_to_queries(queries, pages, scored, gradient, &mut of_queries)?;
+                self.add_query_slopes(queries, pages, scored, gradient, &mut of_queries)?;
                 let lengths: Vec<usize> = pages.lengths().collect();
-                let of_pages = self.to_pages(queries, &lengths, scored, gradient)?;
+                let of_pages = self.page_slopes(queries, &lengths, scored, gradient)?;
                 Ok(TokenGradients { queries: tensor_of(of_queries, queries)?, pages: of_pages })
             }
             Similarity::SmoothMax { tau } => {
@@ -61,7 +61,7 @@ impl MaxSim {
 
     /// For [`Similarity::Max`], the gradient of page tokens, of which only the best of each page move: towards the query tokens,
     /// so that the pages' own vectors are not needed, only how many tokens each has. `page tokens x dim`, where the queries are.
-    pub(crate) fn to_pages(
+    pub(crate) fn page_slopes(
         &self,
         queries: &Packed,
         lengths: &[usize],
@@ -93,7 +93,7 @@ impl MaxSim {
     }
 
     /// For [`Similarity::Max`], adds to `sums`, `query tokens x dim`, the gradient of query tokens by these pages.
-    pub(crate) fn add_to_queries(
+    pub(crate) fn add_query_slopes(
         &self,
         queries: &Packed,
         pages: &Packed,
