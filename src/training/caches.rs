@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use colqwen_index_ingest::colqwen2::{ColQwen2, HiddenStates};
 use colqwen_index_ingest::encoder::{Encoder, EncoderError};
 use colqwen_index_ingest::page::Document;
+use colqwen_index_ingest::pooling::PoolFactor;
 use colqwen_index_train::Error as TrainError;
 use colqwen_index_train::data::{PageId, TrainingData};
 use colqwen_index_train::hidden::{HiddenCache, HiddenSource, HiddenWriter, Key, Kind};
@@ -14,7 +15,6 @@ use super::pages::{Wanted, open_documents};
 use super::{LostPages, Pages, Preparation};
 use crate::Error;
 use crate::indexing::hidden::parts_in;
-use colqwen_index_ingest::pooling::PoolFactor;
 
 /// Queries that go through the model together.
 const QUERIES_AT_ONCE: usize = 32;
@@ -66,6 +66,18 @@ pub fn hidden_source(
     Ok((source, making.report))
 }
 
+/// The cache at `path`, if it can be read and holds this kind of states, of this width, of the model part with this identity.
+pub(super) fn made_by(
+    part: crate::Fingerprint,
+    path: &Path,
+    kind: Kind,
+    width: usize,
+    memory: usize,
+) -> Option<HiddenCache> {
+    let cache = HiddenCache::open(path, memory).ok()?;
+    (cache.backbone() == part && cache.kind() == kind && cache.width() == width).then_some(cache)
+}
+
 struct Making<'a> {
     folder: &'a Path,
     model: &'a ColQwen2,
@@ -79,9 +91,7 @@ struct Making<'a> {
 impl Making<'_> {
     /// The cache that an earlier run left, if this model made it. One that cannot be read is made anew.
     fn earlier(&self, path: &Path, kind: Kind, memory: usize) -> Option<HiddenCache> {
-        let cache = HiddenCache::open(path, memory).ok()?;
-        (cache.backbone() == self.backbone && cache.kind() == kind && cache.width() == self.model.hidden_size())
-            .then_some(cache)
+        made_by(self.backbone, path, kind, self.model.hidden_size(), memory)
     }
 
     fn open(&self, path: &Path) -> Result<HiddenCache, Error> {

@@ -45,6 +45,18 @@ pub fn train_network(
     let mut lost = LostPages::new(options.on_error);
     let stored = options.stored(model, pages)?;
     let network = Network::new(model, trained, NetworkOptions { seed: options.seed, ..NetworkOptions::default() })?;
+    // Before any page is rendered, so that too little memory costs nothing.
+    let mini_batch = match options.mini_batch {
+        Some(given) => given,
+        // Only queries have a graph, and they are short.
+        None if stored.is_some() && options.learning == Learning::Queries => QUERIES_AT_ONCE,
+        None => {
+            let page = model.largest_page();
+            let footprint = network.footprint(page.patches, page.tokens);
+            let pages = data.pages().len().min(options.batch * (1 + options.negatives));
+            footprint.mini_batch((options.memory - options.memory / 4) as u64, pages, page.vectors, model.dim())?
+        }
+    };
     let mut source = PageSource::new(model, options.memory / 4);
     let caches = match &stored {
         Some(stored) if options.learning == Learning::Queries => {
@@ -61,17 +73,6 @@ pub fn train_network(
     let source = source;
     let left = lost.removed_from(data);
     let batches = options.batches(&left)?.with_copies(source.copies());
-    let mini_batch = match options.mini_batch {
-        Some(given) => given,
-        // Only queries have a graph, and they are short.
-        None if stored.is_some() && options.learning == Learning::Queries => QUERIES_AT_ONCE,
-        None => {
-            let page = model.largest_page();
-            let footprint = network.footprint(page.patches, page.tokens);
-            let pages = left.pages().len().min(options.batch * (1 + options.negatives));
-            footprint.mini_batch((options.memory - options.memory / 4) as u64, pages, page.vectors, model.dim())?
-        }
-    };
     // Whoever breaks off is heard at the first step.
     let _ = progress(Preparation::Steps { total: options.total(&batches) });
     let first = FirstVectors::new(model, &source);

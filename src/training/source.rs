@@ -35,7 +35,7 @@ pub(super) struct PageSource<'m> {
 }
 
 /// A page on its way to the cache.
-type Seen = (PageId, Option<ModelInput>);
+type Seen = (PageId, ModelInput);
 
 impl<'m> PageSource<'m> {
     /// Queries, and no pages yet. `room` bytes of rendered pages are kept.
@@ -66,7 +66,7 @@ impl<'m> PageSource<'m> {
                     match self.look(&mut reader, page) {
                         Ok(input) => {
                             self.places.insert(page.clone(), self.documents.len());
-                            seen.push((page.clone(), Some(input)));
+                            seen.push((page.clone(), input));
                         }
                         Err(error) => lost.lose(page, error)?,
                     }
@@ -96,7 +96,7 @@ impl<'m> PageSource<'m> {
     fn take(&self, seen: Vec<Seen>, vision: Option<&mut VisionWriter>, hash: &[u8; 32]) -> Result<(), Error> {
         let Some(vision) = vision else {
             for (page, input) in seen {
-                input.into_iter().for_each(|input| self.keep(&page, &Arc::new(input)));
+                self.keep(&page, &Arc::new(input));
             }
             return Ok(());
         };
@@ -104,16 +104,14 @@ impl<'m> PageSource<'m> {
         for (page, input) in &seen {
             if !vision.keep(page, hash)? {
                 missing.push(page.clone());
-                inputs.extend(input.clone());
+                inputs.push(input.clone());
             }
         }
         for (page, states) in missing.iter().zip(self.model.merged_pages(&inputs)?) {
             vision.write(page, hash, states)?;
         }
         let mut all = self.inputs.borrow_mut();
-        for (page, input) in seen {
-            all.extend(input.map(|input| (page, Arc::new(ModelInput { image: None, ..input }))));
-        }
+        all.extend(seen.into_iter().map(|(page, input)| (page, Arc::new(ModelInput { image: None, ..input }))));
         Ok(())
     }
 

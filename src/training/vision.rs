@@ -9,7 +9,8 @@ use colqwen_index_train::data::PageId;
 use colqwen_index_train::hidden::{HiddenCache, HiddenWriter, Key, Kind};
 
 use super::CacheReport;
-use crate::{Error, Fingerprint};
+use super::caches::made_by;
+use crate::Error;
 
 /// The finished cache: for each page, merged patches x hidden_size.
 #[derive(Debug)]
@@ -40,10 +41,8 @@ impl VisionWriter {
     pub fn new(folder: &Path, model: &ColQwen2, memory: usize) -> Result<Self, Error> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create it"))?;
         let path = folder.join("vision.parquet");
-        let (tower, width): (Fingerprint, usize) = (model.vision_fingerprint(), model.hidden_size());
-        let fits =
-            |cache: &HiddenCache| cache.backbone() == tower && cache.kind() == Kind::Pages && cache.width() == width;
-        let earlier = HiddenCache::open(&path, memory).ok().filter(fits);
+        let (tower, width) = (model.vision_fingerprint(), model.hidden_size());
+        let earlier = made_by(tower, &path, Kind::Pages, width, memory);
         let writer = HiddenWriter::create(&path, Kind::Pages, width, tower).map_err(TrainError::from)?;
         Ok(Self { path, memory, earlier, writer, report: CacheReport::default() })
     }

@@ -187,6 +187,7 @@ fn updates_and_all_weights_learn_and_are_saved_as_models() {
     assert!(refuse(&["--train", "lora", "--lora", "rank=4"]).refused(2).contains("expected r, alpha or dropout"));
     assert!(refuse(&["--memory", "none"]).refused(2).contains("20GB"));
     assert!(refuse(&["--train", "lora", "--memory", "1MB"]).refused(1).contains("one page at a time"));
+    assert!(!Path::new("none").exists(), "a refused training left something behind");
 }
 
 #[test]
