@@ -9,13 +9,14 @@
 //! colqwen-index index manuals --index base
 //! cargo run --release --example click_week -- --index base --work week --user position-1-0.05 --seed 1
 //! ```
-//! One line of JSON per run goes to stdout.
+//! One line of JSON per run goes to stdout. Where the gate refuses a query encoder, `after` is what it would have done.
 
 #[path = "../../train/tests/clicks/simulator.rs"]
 #[allow(dead_code, reason = "adversaries and noise are drawn by name")]
 mod simulator;
 mod world;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -103,17 +104,27 @@ fn main() -> Result<()> {
         seed: arguments.seed,
         ..ClickOptions::new(vec![log])
     };
+    let candidate = arguments.work.join("candidate");
     let began = Instant::now();
     let outcome = train_from_clicks(&index, &options, |event| {
         if let Event::Stage(name) = event {
             eprintln!("{:>6.1} s  {name}", began.elapsed().as_secs_f64());
+            // What the gate refuses is thrown away; the simulator wants to know whether it was right to.
+            if name.starts_with("comparing") && arguments.mode == Mode::QuerySide {
+                let trained = newest(&index.join("models"));
+                if let Some(Err(error)) = trained.map(|trained| copy(&trained, &candidate)) {
+                    eprintln!("{error:#}");
+                }
+            }
         }
         ControlFlow::Continue(())
     })?;
     let seconds = began.elapsed().as_secs_f64();
     let index = PageIndex::open(&index)?;
     let served = index.model().context("the index records a model")?.name.clone();
-    let model = Model::load(&served, "cpu")?;
+    let published = outcome.record.decision == "published";
+    let tried = if !published && candidate.exists() { candidate.display().to_string() } else { served };
+    let model = Model::load(&tried, "cpu")?;
     let traffic = world.traffic(&records);
     let [repeated, new] =
         [world.judge(&index, &*model.encoder, &world.asked)?, world.judge(&index, &*model.encoder, &world.new)?];
@@ -121,6 +132,19 @@ fn main() -> Result<()> {
     // Every second query of the weeks to come is new, as far as the week's own share says.
     let weighted = |of: &[f64]| of.iter().zip(&traffic).map(|(ndcg, share)| ndcg * share).sum::<f64>();
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
+    let taught = taught(&arguments.work.join("index"))?;
+    // Unweighted: what the training did to which kind of query.
+    let kind = |wanted: &dyn Fn(usize) -> bool| {
+        let of =
+            |values: &[f64]| -> Vec<f64> { (0..values.len()).filter(|at| wanted(*at)).map(|at| values[at]).collect() };
+        json!({"queries": of(&before).len(), "before": mean(&of(&before)), "after": mean(&of(&repeated))})
+    };
+    let is_taught = |at: usize| taught.contains(&world.asked[at]);
+    let kinds = json!({
+        "taught": kind(&is_taught),
+        "asked, with an answer among those shown": kind(&|at| !is_taught(at) && before[at] > 0.0),
+        "asked, without one": kind(&|at| !is_taught(at) && before[at] == 0.0),
+    });
     let entered = target.as_ref().map(|target| world.entered(&index, &*model.encoder, target)).transpose()?;
     println!(
         "{}",
@@ -129,8 +153,11 @@ fn main() -> Result<()> {
             "decision": outcome.record.decision, "reason": outcome.record.reason, "seconds": seconds,
             "pages": world.pages(), "impressions": arguments.impressions, "asked": world.asked.len(),
             "repeated": {"before": weighted(&before), "after": weighted(&repeated), "bm25": weighted(&world.bm25(&index, &world.asked)?)},
+            "kinds": kinds,
             "new": {"before": mean(&before_new), "after": mean(&new), "bm25": mean(&world.bm25(&index, &world.new)?)},
             "lists_the_adversary_entered": entered, "training": outcome.record.metrics["training_queries"],
+            "gate": outcome.record.metrics["gate"]["clicks"]["ndcg_10"], "gate_queries": outcome.record.metrics["gate_queries"],
+            "validation": outcome.record.metrics["validation"],
         })
     );
     Ok(())
@@ -160,6 +187,21 @@ fn adversary(arguments: &Arguments, world: &World) -> Result<(Option<Adversary>,
         other => bail!("expected one-page, sybils or new-page, received {other:?}"),
     };
     Ok((Some(adversary), Some(page)))
+}
+
+/// The texts of the queries that the last run learnt from.
+fn taught(index: &Path) -> Result<BTreeSet<String>> {
+    let folder = index.join("negatives");
+    let Ok(entries) = fs::read_dir(&folder) else { return Ok(BTreeSet::new()) };
+    let last = entries.filter_map(|entry| Some(entry.ok()?.path())).max();
+    let questions = last.map(colqwen_index::train::data::read).transpose()?.unwrap_or_default().questions;
+    Ok(questions.into_iter().map(|question| question.query).collect())
+}
+
+/// The folder of the last model that was trained.
+fn newest(models: &Path) -> Option<PathBuf> {
+    let folders = fs::read_dir(models).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    folders.filter(|path| path.is_dir()).max()
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

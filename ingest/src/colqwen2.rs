@@ -322,6 +322,10 @@ impl Encoder for ColQwen2 {
         self.encode_each(pages, |states| Ok(backbone::half(states, &[states.dim(0)?])?.pop()))
     }
 
+    fn project(&self, states: &HiddenStates) -> Result<MultiVector, EncoderError> {
+        self.project_states(states)
+    }
+
     fn encode_queries(&self, queries: &[&str]) -> Result<Vec<QueryVectors>, EncoderError> {
         if queries.is_empty() {
             return Ok(Vec::new());

@@ -4,7 +4,7 @@ mod error;
 
 pub use error::EncoderError;
 
-use colqwen_index_field::{Fingerprint, PageVectors, QueryVectors};
+use colqwen_index_field::{Fingerprint, MultiVector, PageVectors, QueryVectors};
 use image::RgbImage;
 
 use crate::colqwen2::HiddenStates;
@@ -73,6 +73,15 @@ pub trait Encoder: Send + Sync {
         pages: &[RgbImage],
     ) -> Result<Vec<(PageVectors, Option<HiddenStates>)>, EncoderError> {
         Ok(self.encode_pages(pages)?.into_iter().map(|vectors| (vectors, None)).collect())
+    }
+
+    /// The token vectors that [`Encoder::encode_pages`] makes of hidden states which this very backbone left, `tokens x dim`.
+    ///
+    /// # Errors
+    /// The model has no such states, or they are of another width.
+    fn project(&self, states: &HiddenStates) -> Result<MultiVector, EncoderError> {
+        let (what, expected) = ("hidden states", "a model whose vectors are projections of them".to_owned());
+        Err(EncoderError::Input { what, expected, received: format!("states of {} tokens", states.tokens()) })
     }
 
     /// Encodes query texts, in order. A batch gives what single queries give.

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use colqwen_index_field::{Fingerprint, PageVectors, QueryVectors};
+use colqwen_index_field::{Fingerprint, MultiVector, PageVectors, QueryVectors};
 use image::RgbImage;
 use serde_json::Value;
 
@@ -164,6 +164,10 @@ impl Encoder for TwoParts {
         pages: &[RgbImage],
     ) -> Result<Vec<(PageVectors, Option<HiddenStates>)>, EncoderError> {
         self.page.encode_pages_with_states(pages)
+    }
+
+    fn project(&self, states: &HiddenStates) -> Result<MultiVector, EncoderError> {
+        self.page.project(states)
     }
 
     fn encode_queries(&self, queries: &[&str]) -> Result<Vec<QueryVectors>, EncoderError> {

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use colqwen_index::PageIndex;
 use colqwen_index::model::Model;
-use colqwen_index::page_index::{BuildOptions, KeepGenerations, LostPages, SourcePages};
+use colqwen_index::page_index::{BuildOptions, EncodePages, KeepGenerations, LostPages};
 
 use super::interrupt::Interrupt;
 use super::progress;
 
 /// Encode all pages of an index with another model, and put the result to use as its next generation.
 ///
-/// The pages are rendered from their files again. The index answers as before until all of it is done; pages that are
+/// The pages are rendered from their files again; where the model differs from the one before in its projection alone, hidden
+/// states that `index --keep-hidden` left are projected instead. The index answers as before until all of it is done; pages that are
 /// indexed or deleted meanwhile are carried over. Run the same command again to go on after Ctrl-C or a crash. `rollback`
 /// goes back.
 ///
@@ -44,7 +45,8 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     let next = index.next_generation(model.recorded(), options)?;
     let bar = progress::pages(next.missing(&index)?, quiet);
     let keep = KeepGenerations::new(arguments.keep.into());
-    let published = next.publish(&mut index, &mut SourcePages::new(&model), keep, &mut |done, total| {
+    let mut pages = encoder(&index, &model)?;
+    let published = next.publish(&mut index, &mut *pages, keep, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
@@ -64,4 +66,16 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         ),
     );
     Ok(())
+}
+
+/// Encodes pages from hidden states where these were kept.
+#[cfg(feature = "train")]
+fn encoder<'m>(index: &PageIndex, model: &'m Model) -> anyhow::Result<Box<dyn EncodePages + 'm>> {
+    Ok(Box::new(colqwen_index::training::Reprojection::new(index, model)?))
+}
+
+/// Encodes pages from their files.
+#[cfg(not(feature = "train"))]
+fn encoder<'m>(_: &PageIndex, model: &'m Model) -> anyhow::Result<Box<dyn EncodePages + 'm>> {
+    Ok(Box::new(colqwen_index::page_index::SourcePages::new(model)))
 }

@@ -305,16 +305,16 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     let outcome = match arguments.train {
         TrainedName::Projection => {
             let projection = ProjectionOptions { dropout: arguments.dropout, new_projection: arguments.new_projection };
-            train_projection(&model, data, pages, out, options, projection, prepare, observe)
+            train_projection(&model, data, pages, out, options, projection, &[], prepare, observe)
         }
         TrainedName::Lora => {
             let lora = arguments.lora.unwrap_or_default();
             let trained = Trained::Lora(if arguments.vision { lora.with_vision() } else { lora });
-            train_network(&model, &arguments.model, data, pages, out, options, trained, prepare, observe)
+            train_network(&model, &arguments.model, data, pages, out, options, trained, &[], prepare, observe)
         }
         TrainedName::Full => {
             let trained = Trained::Full { vision: arguments.vision };
-            train_network(&model, &arguments.model, data, pages, out, options, trained, prepare, observe)
+            train_network(&model, &arguments.model, data, pages, out, options, trained, &[], prepare, observe)
         }
     };
     bar.borrow().finish_and_clear();

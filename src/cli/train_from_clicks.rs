@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use colqwen_index::clicks::{ClickOptions, Event, Mode, train_from_clicks};
+use colqwen_index::clicks::{ClickOptions, Event, Mode, Weighting, train_from_clicks};
 
 use super::interrupt::Interrupt;
 use super::train::{Reporter, parse_memory};
@@ -39,6 +39,10 @@ pub struct Arguments {
     /// What is trained.
     #[arg(long, value_enum, default_value_t = ModeName::QuerySide)]
     mode: ModeName,
+    /// What a click is worth. Inverse propensity counts clicks at ranks that few look at for more: it is trained beside naive, and taken
+    /// only where it answers held-out questions better; refused where ranks do not vary.
+    #[arg(long, value_enum, default_value_t = WeightingName::Naive)]
+    weighting: WeightingName,
     /// Questions with known pages, as `train` takes them, that no published model may answer worse.
     #[arg(long, value_name = "FILE")]
     judged: Option<PathBuf>,
@@ -96,6 +100,15 @@ enum ModeName {
     Full,
 }
 
+/// What a click is worth.
+#[derive(Clone, Copy, ValueEnum)]
+enum WeightingName {
+    /// One vote, at every rank.
+    Naive,
+    /// The inverse of the probability that its rank is examined, where that is better.
+    InversePropensity,
+}
+
 impl Arguments {
     fn options(&self) -> ClickOptions {
         ClickOptions {
@@ -104,6 +117,10 @@ impl Arguments {
                 ModeName::Projection => Mode::Projection,
                 ModeName::Lora => Mode::Lora,
                 ModeName::Full => Mode::Full,
+            },
+            weighting: match self.weighting {
+                WeightingName::Naive => Weighting::Naive,
+                WeightingName::InversePropensity => Weighting::InversePropensity,
             },
             judged: self.judged.clone(),
             lookup: self.lookup.clone(),

@@ -13,19 +13,23 @@ use colqwen_index_train::network::{Lora, Trained};
 use colqwen_index_train::optimiser::Decay;
 use colqwen_index_train::trainer::{Ending, STATE};
 use colqwen_index_train::watch::{StepRecord, Verdict};
+use serde::Serialize;
 
 use super::folder::RunFolder;
+use super::lessons::{NAIVE, Way};
 use super::{ClickOptions, Event, Mode};
 use crate::model::{Model, load_colqwen2};
-use crate::page_index::{BuildOptions, KeepGenerations, NextGeneration, SourcePages};
+use crate::page_index::{BuildOptions, KeepGenerations, NextGeneration};
 use crate::training::{
-    Learning, OnError, Pages, Preparation, ProjectionOptions, TrainOptions, TrainOutcome, train_network,
+    Learning, OnError, Pages, Preparation, ProjectionOptions, Reprojection, TrainOptions, TrainOutcome, train_network,
     train_projection, train_query_side,
 };
 use crate::{Error, PageIndex};
 
 /// Where the models of all runs are kept, within an index.
 const MODELS: &str = "models";
+/// The model, within the folder of its training.
+const TRAINED: &str = "model";
 /// Steps between two saved states.
 const SAVE_EVERY: u64 = 20;
 /// What staying near the ranking of the model that serves counts beside the loss.
@@ -53,12 +57,38 @@ fn half(name: &str, half: impl FnOnce(TwoParts) -> ColQwen2) -> Result<ColQwen2,
     load_colqwen2(name, "cpu")
 }
 
+/// A way to weigh clicks, and how well a model answered that was trained by it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Weighed {
+    /// `naive`, or where the propensities come from.
+    name: &'static str,
+    /// What the questions to validate by said, if there were any.
+    looks: Vec<Look>,
+}
+
+impl Weighed {
+    fn best(&self) -> f64 {
+        self.looks.iter().map(|look| look.ndcg).fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+/// Where the training that weighs clicks in this way is kept, within the run.
+fn trained_in(way: &str) -> String {
+    if way == NAIVE { "train".to_owned() } else { format!("train-{way}") }
+}
+
+fn looks(out: &Path) -> Vec<Look> {
+    let text = fs::read(out.join("validation.json"));
+    text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
 /// A trained model that is not published.
 pub(super) struct Candidate {
     /// The model.
     pub model: Model,
-    /// What the questions to validate by said.
-    pub looks: Vec<Look>,
+    /// The ways that clicks were weighed, in order of trial, and which of them it was trained by.
+    pub weighed: Vec<Weighed>,
+    best: usize,
     /// Where it is kept.
     folder: PathBuf,
     /// The pages that it encoded anew, if it encodes pages otherwise than the model that serves.
@@ -66,11 +96,11 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Trains from the model that serves, on `data`; goes on where a run that was killed stopped.
+    /// Trains from the model that serves, in each of the ways, and keeps what the questions to validate by say is best; goes on where a run that was killed stopped.
     pub fn train(
         index: &PageIndex,
         serving: &Model,
-        data: &TrainingData,
+        ways: &[Way],
         validation: &[Vec<Question>],
         (run, options): (&RunFolder, &ClickOptions),
         observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
@@ -79,22 +109,38 @@ impl Candidate {
         fs::create_dir_all(&models).map_err(Error::io(&models, "create it"))?;
         let models = models.canonicalize().map_err(Error::io(&models, "find it"))?;
         let folder = models.join(format!("{:06}", run.number()));
-        let out = run.join("train");
-        let looks_file = out.join("validation.json");
+        let mut weighed = Vec::with_capacity(ways.len());
+        for Way { name, data } in ways {
+            let out = run.join(&trained_in(name));
+            if !folder.exists() && !out.join(TRAINED).exists() {
+                train(index, serving, data, validation, (&out, options), observe)?;
+            }
+            weighed.push(Weighed { name, looks: looks(&out) });
+        }
+        let mut best = 0;
+        for at in 1..weighed.len() {
+            if weighed[at].best() > weighed[best].best() {
+                best = at;
+            }
+        }
         if !folder.exists() {
-            let trained = train(index, serving, data, validation, (&out, options), observe)?;
+            let trained = run.join(&trained_in(weighed[best].name)).join(TRAINED);
             if options.mode == Mode::QuerySide {
                 let page = half(&serving.name, |parts| parts.page)?;
+                // The parts hold a copy of what was trained.
                 TwoParts::write(&page, &trained, &folder)?;
-                // The parts hold a copy.
-                fs::remove_dir_all(&trained).map_err(Error::io(&trained, "remove what was copied"))?;
             } else {
                 fs::rename(&trained, &folder).map_err(Error::io(&trained, "move it to the models"))?;
             }
         }
-        let looks = fs::read(&looks_file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        for Weighed { name, .. } in &weighed {
+            let trained = run.join(&trained_in(name)).join(TRAINED);
+            if trained.exists() {
+                fs::remove_dir_all(&trained).map_err(Error::io(&trained, "remove what is not needed any more"))?;
+            }
+        }
         let model = Model::load(&folder.display().to_string(), "cpu")?;
-        let mut candidate = Self { model, looks, folder, next: None };
+        let mut candidate = Self { model, weighed, best, folder, next: None };
         if options.mode != Mode::QuerySide {
             candidate.next = Some(candidate.encode(index, observe)?);
         }
@@ -111,12 +157,23 @@ impl Candidate {
         let build = BuildOptions::default();
         let stop = build.stop.clone();
         let mut next = index.next_generation(self.model.recorded(), build)?;
-        next.encode(index, &mut SourcePages::new(&self.model), &mut |done, total| {
+        let mut pages = Reprojection::new(index, &self.model)?;
+        next.encode(index, &mut pages, &mut |done, total| {
             if observe(Event::Pages(done, total)).is_break() {
                 stop.store(true, std::sync::atomic::Ordering::SeqCst);
             }
         })?;
         Ok(next)
+    }
+
+    /// Where it was trained, within the run.
+    pub fn trained_in(&self) -> String {
+        trained_in(self.weighed[self.best].name)
+    }
+
+    /// What the questions to validate by said.
+    pub fn looks(&self) -> &[Look] {
+        &self.weighed[self.best].looks
     }
 
     /// Makes it the model of the index; the number of the generation that serves then.
@@ -129,7 +186,7 @@ impl Candidate {
         let published = match self.next {
             None => index.publish_model(self.model.recorded(), keep)?,
             Some(next) => {
-                let mut pages = SourcePages::new(&self.model);
+                let mut pages = Reprojection::new(index, &self.model)?;
                 next.publish(index, &mut pages, keep, &mut |done, total| {
                     // Past the gate nothing stops it but a kill, after which it goes on.
                     let _ = observe(Event::Pages(done, total));
@@ -148,7 +205,7 @@ impl Candidate {
     }
 }
 
-/// Trains by the mode; the folder of the result.
+/// Trains by the mode, into [`TRAINED`] within `out`.
 fn train(
     index: &PageIndex,
     serving: &Model,
@@ -156,7 +213,7 @@ fn train(
     validation: &[Vec<Question>],
     (out, options): (&Path, &ClickOptions),
     observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<PathBuf, Error> {
+) -> Result<(), Error> {
     let query = half(&serving.name, |parts| parts.query)?;
     let settings = settings(options, data, out);
     let observe = std::cell::RefCell::new(observe);
@@ -180,19 +237,41 @@ fn train(
         }
         Mode::Projection => {
             let projection = ProjectionOptions::default();
-            train_projection(&query, data, Pages::Index(index), out, &settings, projection, progress, step)?
+            train_projection(&query, data, Pages::Index(index), out, &settings, projection, validation, progress, step)?
         }
         Mode::Lora => {
             let trained = Trained::Lora(Lora::default());
-            train_network(&query, &serving.name, data, Pages::Index(index), out, &settings, trained, progress, step)?
+            train_network(
+                &query,
+                &serving.name,
+                data,
+                Pages::Index(index),
+                out,
+                &settings,
+                trained,
+                validation,
+                progress,
+                step,
+            )?
         }
         Mode::Full => {
             let trained = Trained::Full { vision: false };
-            train_network(&query, &serving.name, data, Pages::Index(index), out, &settings, trained, progress, step)?
+            train_network(
+                &query,
+                &serving.name,
+                data,
+                Pages::Index(index),
+                out,
+                &settings,
+                trained,
+                validation,
+                progress,
+                step,
+            )?
         }
     };
     match (ending, model) {
-        (Ending::Complete, Some(model)) => Ok(model),
+        (Ending::Complete, Some(_)) => Ok(()),
         _ => Err(Error::Interrupted),
     }
 }

@@ -1,24 +1,25 @@
 //! From logs to what a model learns from, and what it is judged by.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use colqwen_index_ingest::encoder::Encoder;
 use colqwen_index_train::Error as TrainError;
-use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, Verdict, Weighting};
+use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, HeldOut, Verdict, Weighting as Votes};
 use colqwen_index_train::clicks::log::{self, Log, ReadOptions};
+use colqwen_index_train::clicks::propensity::{Propensities, Unknowable};
 use colqwen_index_train::clicks::query::{Lookup, Salt};
 use colqwen_index_train::clicks::replay;
 use colqwen_index_train::clicks::split::{Part, Split, SplitOptions};
 use colqwen_index_train::clicks::visits::{VisitOptions, Visits};
-use colqwen_index_train::data::{self, NegativePage, PageId, Question, TrainingData};
+use colqwen_index_train::data::{self, NegativePage, PageId, PositivePage, Question, TrainingData};
 use serde_json::{Value, json};
 
-use super::ClickOptions;
 use super::folder::History;
 use super::pages::Pages;
 use super::rehearsal;
+use super::{ClickOptions, Weighting};
 use crate::training::{MineOptions, mine};
 use crate::{Error, PageIndex};
 
@@ -28,6 +29,8 @@ const NEGATIVES: usize = 30;
 const TAUGHT: usize = 200;
 /// Questions of earlier runs that are learnt from again, for each new one.
 const REPLAYED: f64 = 0.5;
+/// The name of the way in which a click is one vote at every rank.
+pub(super) const NAIVE: &str = "naive";
 /// Where the questions of each run are kept, within an index.
 const NEGATIVES_FOLDER: &str = "negatives";
 
@@ -37,6 +40,8 @@ pub struct Lessons {
     pub training: Vec<Question>,
     /// How many of them are of these logs.
     pub new: usize,
+    /// Other ways to weigh their positives.
+    weighed: Vec<Weighed>,
     /// Questions that tell when to stop.
     pub validation: Vec<Question>,
     /// Questions that decide, with what clicks say of their pages.
@@ -49,6 +54,20 @@ pub struct Lessons {
     pub texts: BTreeMap<String, String>,
 }
 
+/// The positives of the new questions, by name, with the clicks of each rank weighed alike.
+struct Weighed {
+    source: &'static str,
+    positives: HashMap<String, Vec<PositivePage>>,
+}
+
+/// Training data, and how the clicks behind them are weighed.
+pub struct Way {
+    /// `naive`, or where the propensities come from.
+    pub name: &'static str,
+    /// The questions.
+    pub data: TrainingData,
+}
+
 /// A held-out question.
 #[derive(Clone, Debug)]
 pub struct Judgement {
@@ -56,9 +75,10 @@ pub struct Judgement {
     pub name: String,
     /// Its text.
     pub text: String,
-    /// How much each page answers it, by clicks that are discounted for position.
+    /// How much each page answers it, by clicks that are discounted for position: see [`HeldOut`].
     pub gains: Vec<(PageId, f64)>,
-    /// What it counts: more if it is asked more often, but not so much that the chance of a few queries decides.
+    /// What it counts: more if it is asked more often, but not so much that the chance of a few queries decides; and for the
+    /// queries like it whose answers nobody looked down to.
     pub weight: f64,
 }
 
@@ -94,22 +114,32 @@ impl Lessons {
             Verdict::Refused { reason } => Some(reason.clone()),
             _ => None,
         };
-        let examples = taught.examples(&visits, salt, Weighting::Naive);
+        let examples = taught.examples(&visits, salt, Votes::Naive);
         let mut training = examples.questions;
+        let (propensities, refusal) = match options.weighting {
+            Weighting::Naive => (Vec::new(), None),
+            Weighting::InversePropensity => propensities(&visits),
+        };
+        let weighed = |propensities: &Propensities| {
+            let questions = taught.examples(&visits, salt, Votes::InversePropensity(propensities)).questions;
+            let positives = questions.into_iter().map(|question| (question.query_id, question.positives)).collect();
+            Weighed { source: propensities.source, positives }
+        };
+        let weighed: Vec<Weighed> = propensities.iter().map(weighed).collect();
         let validation: Vec<Question> = validated
-            .examples(&visits, salt, Weighting::Naive)
+            .examples(&visits, salt, Votes::Naive)
             .questions
             .into_iter()
             .filter(|question| !question.positives.is_empty())
             .collect();
         let queries = visits.queries();
-        let judgement = |(query, gains): (usize, Vec<(PageId, f64)>)| {
+        let judgement = |HeldOut { query, gains, stands_for }: HeldOut| {
             let query = &queries[query];
             let name = salt.name(&query.normalised);
-            let weight = 1.0 + (query.sessions.max(1) as f64).ln();
+            let weight = (1.0 + (query.sessions.max(1) as f64).ln()) * stands_for;
             Judgement { name, text: query.text.clone(), gains, weight }
         };
-        let gate: Vec<Judgement> = judged.gains(&visits).into_iter().map(judgement).collect();
+        let gate: Vec<Judgement> = judged.held_out(&visits).into_iter().map(judgement).collect();
         let texts = queries.iter().map(|query| (salt.name(&query.normalised), query.text.clone())).collect();
         let new = training.len();
         let held_out: HashSet<String> = validation
@@ -124,13 +154,43 @@ impl Lessons {
             "log": log.counts, "files": log.files, "visits": visits.counts(), "merged_pages": pages.merged(),
             "suspects": taught.suspects(), "training_queries": new, "replayed_queries": replayed.len(),
             "validation_queries": validation.len(), "gate_queries": gate.len(), "queries": examples.counts,
+            "propensities": propensities, "no_propensities": refusal,
         });
         training.extend(replayed);
-        Ok(Self { training, new, validation, gate, counts, refused, texts })
+        Ok(Self { training, new, weighed, validation, gate, counts, refused, texts })
+    }
+}
+
+/// By whatever the logs allow; or why they allow nothing.
+fn propensities(visits: &Visits) -> (Vec<Propensities>, Option<Unknowable>) {
+    if let Ok(randomised) = Propensities::randomised(visits) {
+        return (vec![randomised], None);
+    }
+    match Propensities::position_based(visits) {
+        Err(reason) => (Vec::new(), Some(reason)),
+        Ok(position_based) => {
+            let cascade = Propensities::cascade(visits).ok();
+            (std::iter::once(position_based).chain(cascade).collect(), None)
+        }
     }
 }
 
 impl Lessons {
+    /// `data`, which was made of the questions to learn from, in each way that clicks are weighed.
+    pub(super) fn ways(&self, data: TrainingData) -> Vec<Way> {
+        let weighed = |way: &Weighed| {
+            let mut data = data.clone();
+            for question in &mut data.questions {
+                if let Some(positives) = way.positives.get(&question.query_id) {
+                    question.positives.clone_from(positives);
+                }
+            }
+            Way { name: way.source, data }
+        };
+        let others: Vec<Way> = self.weighed.iter().map(weighed).collect();
+        std::iter::once(Way { name: NAIVE, data }).chain(others).collect()
+    }
+
     /// The questions that tell when to stop, half of the weight on those that taught, as repeated queries are much of what is
     /// asked, and half on those that did not: held-out queries and `rehearsal`.
     pub(super) fn validation(&self, rehearsal: Vec<Question>) -> [Vec<Question>; 2] {

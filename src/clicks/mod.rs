@@ -83,6 +83,39 @@ impl fmt::Display for Mode {
     }
 }
 
+/// What a click is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Weighting {
+    /// One vote, at every rank.
+    #[default]
+    Naive,
+    /// As naive, and by the inverse of the probability that its rank is examined: from lists in random order where the logs
+    /// have enough, otherwise by the position-based and the cascade model. Each way is trained, and what answers the
+    /// questions to validate by best is kept. Refused, with a reason, where ranks do not vary.
+    InversePropensity,
+}
+
+impl FromStr for Weighting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "naive" => Ok(Self::Naive),
+            "inverse-propensity" => Ok(Self::InversePropensity),
+            other => Err(format!("expected naive or inverse-propensity, received {other:?}")),
+        }
+    }
+}
+
+impl fmt::Display for Weighting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Naive => "naive",
+            Self::InversePropensity => "inverse-propensity",
+        })
+    }
+}
+
 /// What a run is asked for.
 #[derive(Clone, Debug)]
 pub struct ClickOptions {
@@ -90,6 +123,8 @@ pub struct ClickOptions {
     pub clicks: Vec<PathBuf>,
     /// What is trained.
     pub mode: Mode,
+    /// What a click is worth.
+    pub weighting: Weighting,
     /// Questions with known pages that clicks never touch; no model is published that answers them worse.
     pub judged: Option<PathBuf>,
     /// The texts of queries that the logs hold as HMACs.
@@ -124,6 +159,7 @@ impl ClickOptions {
         Self {
             clicks,
             mode: Mode::default(),
+            weighting: Weighting::default(),
             judged: None,
             lookup: None,
             k_anonymity: 5,
@@ -223,13 +259,15 @@ pub fn train_from_clicks(
     let questions: Vec<_> = lessons.training.iter().cloned().chain(rehearsal).collect();
     let data = lessons::with_negatives(&questions, &index, &*serving.encoder, night.run.number())?;
     stage(&mut observe, "training")?;
-    let candidate = Candidate::train(&index, &serving, &data, &validation, (&night.run, options), &mut observe)?;
+    let ways = lessons.ways(data);
+    let candidate = Candidate::train(&index, &serving, &ways, &validation, (&night.run, options), &mut observe)?;
     stage(&mut observe, "comparing with the model that serves")?;
     let judged = Judged { index: &index, serving: &serving, candidate: &candidate, pages: &pages, lessons: &lessons };
     let (outcome, mut report) = judged.compare(history.trials(), options)?;
     night.metrics["gate"] = serde_json::to_value(&outcome).unwrap_or_default();
-    night.metrics["validation"] = serde_json::to_value(&candidate.looks).unwrap_or_default();
-    report.curves = std::fs::read_to_string(night.run.join("train/plot.svg")).ok();
+    night.metrics["validation"] = serde_json::to_value(candidate.looks()).unwrap_or_default();
+    night.metrics["weighting"] = serde_json::to_value(&candidate.weighed).unwrap_or_default();
+    report.curves = std::fs::read_to_string(night.run.join(&candidate.trained_in()).join("plot.svg")).ok();
     match outcome.decision {
         Decision::Refuse { reason } => {
             candidate.discard()?;
@@ -307,7 +345,7 @@ fn plan(index: &PageIndex, options: &ClickOptions, positions: &[Position]) -> Re
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"), "generation": index.generation(), "model": index.model(), "logs": positions,
         "judged": options.judged.as_ref().map(hash).transpose()?, "lookup": options.lookup.as_ref().map(hash).transpose()?,
-        "mode": options.mode.to_string(), "k_anonymity": options.k_anonymity, "dwell_ms": options.dwell_ms,
+        "mode": options.mode.to_string(), "weighting": options.weighting.to_string(), "k_anonymity": options.k_anonymity, "dwell_ms": options.dwell_ms,
         "bad_share": options.bad_share, "batch": options.batch, "epochs": options.epochs, "rate": options.rate,
         "seed": options.seed, "dry_run": options.dry_run,
     }))

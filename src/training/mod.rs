@@ -3,7 +3,7 @@
 //! [`train_projection`] trains the projection from hidden states to token vectors. Hidden states are computed once
 //! and kept beside the run; an epoch then costs the projection alone. [`train_network`] trains low-rank updates or all weights.
 //! Pages come from files or from the sources of an index ([`Pages`]). [`rank_pages`] or [`rank_index`], and [`judge`], measure a
-//! model on pages and queries, and [`mine`] finds pages that an index ranks high for a query they do not answer.
+//! model on pages and queries, [`Reprojection`] encodes pages again from hidden states, and [`mine`] finds pages that an index ranks high for a query they do not answer.
 
 mod caches;
 mod judge;
@@ -13,8 +13,10 @@ mod network;
 mod pages;
 mod projection;
 mod query_side;
+mod reprojection;
 mod run;
 mod source;
+mod validation;
 mod vectors;
 mod vision;
 
@@ -26,6 +28,7 @@ pub use network::train_network;
 pub use pages::{LostPages, Pages};
 pub use projection::{ProjectionOptions, train_projection};
 pub use query_side::train_query_side;
+pub use reprojection::Reprojection;
 pub use run::{Learning, TrainOptions, TrainOutcome};
 
 /// What happens while pages are prepared. What is told may answer with a break: the page under way is finished, what can be

@@ -1,17 +1,19 @@
 //! Training of the whole network, or of low-rank updates of it: pages go through it at every step.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::encoder::Encoder;
-use colqwen_index_train::data::TrainingData;
+use colqwen_index_train::data::{Question, TrainingData};
 use colqwen_index_train::network::{Network, NetworkOptions, Trained};
 use colqwen_index_train::trainer::Ending;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 
 use super::source::PageSource;
+use super::validation::{self, Ranked, Validate};
 use super::vectors::{FirstVectors, StoredPages};
 use super::vision::VisionWriter;
 use super::{CacheReport, Learning, LostPages, Pages, Preparation, TrainOptions, TrainOutcome, run};
@@ -23,7 +25,7 @@ const QUERIES_AT_ONCE: usize = 64;
 /// Trains what `trained` names of `model` on `data`, whose pages `pages` has, and writes everything to `out`:
 /// the log, the state, a plot, what the vision tower leaves of pages where it does not learn (`hidden/vision.parquet`), and at the end `model/`, a whole checkpoint with what was learnt merged, and for low-rank
 /// updates of both sides also `adapter/`, as peft reads it. Every page is rendered once before the first step: to find those that
-/// cannot be, and those that look alike. `base` is what the adapter names as the weights that it belongs to.
+/// cannot be, and those that look alike. Questions to validate by are used as [`train_projection`](super::train_projection) uses them. `base` is what the adapter names as the weights that it belongs to.
 ///
 /// # Errors
 /// A page is not found and none may be lost, the index holds pages of another model where its vectors are wanted, a setting lies outside of its range, not one page fits into the
@@ -37,6 +39,7 @@ pub fn train_network(
     out: &Path,
     options: &TrainOptions,
     trained: Trained,
+    validation: &[Vec<Question>],
     mut progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
     observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
 ) -> Result<TrainOutcome, Error> {
@@ -58,6 +61,7 @@ pub fn train_network(
         }
     };
     let mut source = PageSource::new(model, options.memory / 4);
+    let (mut all, mut validated) = (Cow::Borrowed(data), false);
     let caches = match &stored {
         Some(stored) if options.learning == Learning::Queries => {
             stored.check(&data.pages(), &mut lost)?;
@@ -67,7 +71,8 @@ pub fn train_network(
             let vision = (!network.vision_learns())
                 .then(|| VisionWriter::new(&out.join("hidden"), model, options.memory / 4))
                 .transpose()?;
-            source.find(pages, data, vision, &mut lost, &mut progress)?
+            (all, validated) = (Cow::Owned(validation::with_questions(data, validation)), true);
+            source.find(pages, &all, vision, &mut lost, &mut progress)?
         }
     };
     let source = source;
@@ -79,8 +84,15 @@ pub fn train_network(
     let ids = stored.as_ref().map(StoredPages::ids).unwrap_or_default();
     let constants = options.constants(stored.as_ref(), &ids, &first)?;
     let begins = json!({"network": network.trained().to_string(), "seed": options.seed});
-    let (ending, steps) =
-        run::run(model, &network, &source, (&left, &batches), out, options, mini_batch, constants, &begins, observe)?;
+    let infer = |items: &[_]| network.infer(items);
+    let ranked = Ranked::new(&source, &infer, &all, &lost);
+    let sets = if validated { validation::usable(validation, &lost) } else { Vec::new() };
+    let ndcg = || validation::mean_ndcg(&sets, |questions| ranked.rank(questions));
+    let validate: Option<&Validate<'_>> = if sets.is_empty() { None } else { Some(&ndcg) };
+    let parts = (&*left, &batches);
+    let (ending, steps) = validation::run(
+        model, &network, &source, parts, out, options, mini_batch, constants, &begins, validate, observe,
+    )?;
     let left_out = data.usable() - left.usable();
     let model = match ending {
         Ending::Stopped => None,

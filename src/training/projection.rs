@@ -7,13 +7,14 @@ use std::path::Path;
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_train::Error as TrainError;
 use colqwen_index_train::constant::Beginning;
-use colqwen_index_train::data::TrainingData;
+use colqwen_index_train::data::{Question, TrainingData};
 use colqwen_index_train::dropout::Dropout;
 use colqwen_index_train::projection::{BIAS, Projection, WEIGHT};
 use colqwen_index_train::trainer::Ending;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 
+use super::validation::{self, Ranked, Validate};
 use super::vectors::StoredPages;
 use super::{Learning, LostPages, Pages, Preparation, TrainOptions, TrainOutcome, hidden_source, run};
 use crate::Error;
@@ -31,7 +32,9 @@ pub struct ProjectionOptions {
 }
 
 /// Trains the projection of `model` on `data`, whose pages `pages` has, and writes everything to `out`:
-/// hidden states under `hidden/`, the log, the state, a plot, and at the end the checkpoint as `model/`.
+/// hidden states under `hidden/`, the log, the state, a plot, and at the end the checkpoint as `model/`. Where there are questions to
+/// validate by, each set of them with the same weight, they rank the pages that `data` name after each epoch; the state that
+/// answers them best is kept, the model's own included, and the training ends when they gain nothing more.
 ///
 /// # Errors
 /// A page is not found and none may be lost, the index holds pages of another model where its vectors are wanted, a setting lies outside of its range, `out` holds a trained model already, there is nothing to resume,
@@ -44,6 +47,7 @@ pub fn train_projection(
     out: &Path,
     options: &TrainOptions,
     projection: ProjectionOptions,
+    validation: &[Vec<Question>],
     mut progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
     observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
 ) -> Result<TrainOutcome, Error> {
@@ -62,8 +66,9 @@ pub fn train_projection(
         }
         _ => Some(pages),
     };
+    let all = validation::with_questions(data, if wanted.is_some() { validation } else { &[] });
     let (source, caches) =
-        hidden_source(&out.join("hidden"), model, data, wanted, options.memory, &mut lost, &mut progress)?;
+        hidden_source(&out.join("hidden"), model, &all, wanted, options.memory, &mut lost, &mut progress)?;
     let left = lost.removed_from(data);
     let batches = options.batches(&left)?.with_copies(source.copies()?);
     // Whoever breaks off is heard at the first step.
@@ -75,8 +80,15 @@ pub fn train_projection(
     let constants = options.constants(stored.as_ref(), &ids, &first)?;
     let begins = json!({"projection": {"new": projection.new_projection, "dropout": projection.dropout}});
     let mini_batch = options.mini_batch.unwrap_or(MINI_BATCH);
-    let (ending, steps) =
-        run::run(model, &learner, &source, (&left, &batches), out, options, mini_batch, constants, &begins, observe)?;
+    let infer = |states: &[_]| learner.infer(states);
+    let ranked = Ranked::new(&source, &infer, &all, &lost);
+    let sets = if wanted.is_some() { validation::usable(validation, &lost) } else { Vec::new() };
+    let ndcg = || validation::mean_ndcg(&sets, |questions| ranked.rank(questions));
+    let validate: Option<&Validate<'_>> = if sets.is_empty() { None } else { Some(&ndcg) };
+    let parts = (&*left, &batches);
+    let (ending, steps) = validation::run(
+        model, &learner, &source, parts, out, options, mini_batch, constants, &begins, validate, observe,
+    )?;
     let left_out = data.usable() - left.usable();
     let model = match ending {
         Ending::Stopped => None,

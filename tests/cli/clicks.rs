@@ -12,7 +12,7 @@ use colqwen_index::click_log::{ClickLog, Impression, LoggedQuery, ShownPage};
 use colqwen_index::train::clicks::log::{ReadOptions, read};
 use serde_json::{Value, json};
 
-use super::support::{PROGRAM, Ran, cli, pages, samples, signal, start, wait_until};
+use super::support::{PROGRAM, Ran, cli, pages, samples, signal, start, tiny, wait_until};
 
 const QUERIES: usize = 40;
 const VISITS: usize = 24;
@@ -47,8 +47,13 @@ fn meant(shown: &[(String, u32)], number: usize) -> usize {
     (number * 7 + number / 9) % shown.len()
 }
 
-/// Writes a log of a week over the pages of an index.
+/// Writes a log of a week over the pages of an index, each query having one list.
 fn write_log(path: &Path, index: &Path, users: Users) {
+    write_log_of_lists(path, index, users, 1);
+}
+
+/// The same, each query having so many lists in turn.
+fn write_log_of_lists(path: &Path, index: &Path, users: Users, lists: usize) {
     let mut all: Vec<(String, u32)> = pages(index).into_iter().map(|page| (page.doc_id, page.page)).collect();
     all.sort();
     let mut lines = String::new();
@@ -57,7 +62,7 @@ fn write_log(path: &Path, index: &Path, users: Users) {
         let (number, session) = ((visit * 11 + visit / QUERIES) % QUERIES, visit / 3);
         let minute = visit * 10_000 / (QUERIES * VISITS);
         let time = format!("2026-03-{:02}T{:02}:{:02}:00Z", 2 + minute / 1440, minute % 1440 / 60, minute % 60);
-        let turn = (number * 5) % all.len();
+        let turn = (number * 5 + visit % lists) % all.len();
         let list: Vec<&(String, u32)> = (0..all.len()).map(|at| &all[(at + turn) % all.len()]).collect();
         let shown: Vec<Value> = (1..).zip(&list).map(|(rank, (doc_id, page))| {
             json!({"doc_id": doc_id, "page": page, "rank": rank, "score": 1.0 / f64::from(rank)})
@@ -222,4 +227,85 @@ fn a_killed_run_is_gone_on_with() {
     let object: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
     assert_eq!((object["decision"].as_str(), object["run"].as_u64()), (Some("published"), Some(1)), "{object}");
     assert!(!index.join("runs/000002").exists());
+}
+
+/// Trains a model whose pages learn, and what comes of it is published.
+fn pages_learn(mode: &str, model: &Path, rate: &str, epochs: &str) {
+    let temporary = tempfile::tempdir().unwrap();
+    let index = temporary.path().join("index");
+    cli!("index", samples(), "--index", &index, "--bits", "16", "--keep-hidden", "--model", model).done();
+    let log = temporary.path().join("clicks.jsonl");
+    write_log(&log, &index, Users::Mean);
+    let (before, old) = (right(&index), pages(&index));
+    let mut command = std::process::Command::new(PROGRAM);
+    command.args(["train-from-clicks", "--index"]).arg(&index).arg("--clicks").arg(&log).args(["--mode", mode]);
+    command.args(["--batch", "32", "--seed", "1", "--json", "--rate", rate, "--epochs", epochs]);
+    let run = Ran::of(&mut command);
+    let object: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
+    let looks = object["metrics"]["validation"].as_array().unwrap().clone();
+    println!("{mode}: {} {before} {} {looks:?}", object["reason"], right(&index));
+    assert_eq!((object["decision"].as_str(), object["generation"].as_u64()), (Some("published"), Some(2)), "{run:?}");
+    assert!(right(&index) >= before + QUERIES / 5, "{before} right before, {} after", right(&index));
+    // Each epoch was looked at, and the pages are those of the new model, all of them.
+    assert!(looks.len() > 2 && looks[0]["epoch"] == 0, "{looks:?}");
+    let new = pages(&index);
+    assert_eq!(new.len(), old.len());
+    assert!(new.iter().zip(&old).all(|(new, old)| new.vectors.origin != old.vectors.origin));
+    assert!(new.iter().all(|page| page.vectors.origin == new[0].vectors.origin));
+    cli!("rollback", &index).done();
+    assert_eq!(right(&index), before);
+}
+
+#[test]
+fn the_projection_learns_from_clicks() {
+    pages_learn("projection", Path::new("builtin"), "0.01", "30");
+}
+
+#[test]
+fn low_rank_updates_learn_from_clicks() {
+    pages_learn("lora", &tiny(), "0.004", "12");
+}
+
+#[test]
+fn all_weights_learn_from_clicks() {
+    pages_learn("full", &tiny(), "0.001", "20");
+}
+
+#[test]
+fn ranks_are_weighed_where_they_vary_and_that_is_better() {
+    let temporary = tempfile::tempdir().unwrap();
+    let index = samples_index(temporary.path());
+    let run = |lists: usize| {
+        let log = temporary.path().join(format!("{lists}.jsonl"));
+        write_log_of_lists(&log, &index, Users::Mean, lists);
+        let run = train(&index, &log, &["--weighting", "inverse-propensity", "--dry-run"]).done();
+        let object: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
+        let metrics = object["metrics"].clone();
+        let best = |way: &Value| {
+            let looks = way["looks"].as_array().unwrap().iter().map(|look| look["ndcg"].as_f64().unwrap());
+            looks.fold(0.0, f64::max)
+        };
+        let ways: Vec<(String, f64)> = metrics["weighting"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|way| (way["name"].as_str().unwrap().to_owned(), best(way)))
+            .collect();
+        let taken = metrics["validation"].as_array().unwrap();
+        assert_eq!(
+            best(&json!({"looks": taken})),
+            ways.iter().map(|way| way.1).fold(0.0, f64::max),
+            "the best is taken"
+        );
+        (metrics, ways)
+    };
+    let (metrics, ways) = run(1);
+    assert!(metrics["no_propensities"].as_str().unwrap().contains("rank"), "{metrics:#}");
+    assert!(ways.len() == 1 && ways[0].0 == "naive", "{ways:?}");
+    let (metrics, ways) = run(4);
+    assert!(metrics["no_propensities"].is_null());
+    let names: Vec<&str> = ways.iter().map(|way| way.0.as_str()).collect();
+    assert_eq!(names, ["naive", "position_based", "cascade"]);
+    let examined = metrics["propensities"][0]["examined"].as_array().unwrap();
+    assert!(examined.len() > 2 && examined[0] == 1.0, "{examined:?}");
 }

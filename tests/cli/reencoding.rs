@@ -97,6 +97,43 @@ fn another_model_is_published_and_gone_back_from() {
 }
 
 #[test]
+fn kept_hidden_states_are_projected_where_files_are_gone() {
+    let temporary = copied_samples();
+    let path = |name: &str| temporary.path().join(name);
+    let (docs, index, model) = (path("docs"), path("index"), other_model(temporary.path()));
+    cli!("index", &docs, "--index", &index, "--keep-hidden", "--bits", "16").done();
+    cli!("index", &docs, "--index", path("scratch"), "--model", &model, "--bits", "16").done();
+    // One page came without its states: it alone is rendered.
+    let extra = path("extra");
+    std::fs::create_dir(&extra).unwrap();
+    std::fs::copy(samples().join("glow-worm-note.pdf"), extra.join("again.pdf")).unwrap();
+    for index in [&index, &path("scratch")] {
+        cli!("index", &extra, "--index", index).done();
+    }
+    std::fs::rename(&docs, path("away")).unwrap();
+    cli!("reencode", &index, "--model", &model).done();
+    let (new, scratch) = (pages(&index), pages(&path("scratch")));
+    assert_eq!(new.len() as u64, SAMPLE_PAGES + 1);
+    for (new, scratch) in new.iter().zip(&scratch) {
+        assert_eq!(
+            (&new.doc_id, new.page, &new.vectors.layout),
+            (&scratch.doc_id, scratch.page, &scratch.vectors.layout)
+        );
+        assert_eq!(new.vectors.origin, scratch.vectors.origin);
+        let values = [new, scratch].map(|page| page.vectors.vectors.values());
+        let far = values[0].iter().zip(values[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(
+            values[0].len() == values[1].len() && far < 2e-3,
+            "{}: {far}, states and vectors are of half precision",
+            new.doc_id
+        );
+    }
+    // Another backbone's states are not taken.
+    let refused = cli!("reencode", &index, "--model", super::support::tiny()).refused(1);
+    assert!(refused.contains("nothing was published"), "{refused}");
+}
+
+#[test]
 fn pages_whose_files_are_gone_are_named() {
     let temporary = copied_samples();
     let (docs, index) = (temporary.path().join("docs"), temporary.path().join("index"));

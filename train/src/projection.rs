@@ -73,6 +73,21 @@ impl Projection {
         self.parameters[1].var.as_tensor()
     }
 
+    /// The token vectors of pages or queries, with nothing dropped and without a graph.
+    ///
+    /// # Errors
+    /// As [`Encode::encode`].
+    pub fn infer(&self, items: &[Arc<HiddenStates>]) -> Result<Packed, Error> {
+        let (states, lengths) = self.states(items)?;
+        Ok(self.project(&states, &lengths)?.detach())
+    }
+
+    fn project(&self, states: &Tensor, lengths: &[usize]) -> Result<Packed, Error> {
+        let x = frozen_times_weight(states, self.weight())?.broadcast_add(self.bias())?;
+        let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
+        Packed::new(x.broadcast_div(&length)?, lengths)
+    }
+
     /// All states of the items in f32, `tokens x width`, and the tokens of each.
     fn states(&self, items: &[Arc<HiddenStates>]) -> Result<(Tensor, Vec<usize>), Error> {
         if let Some(item) = items.iter().find(|item| item.width() != self.width) {
@@ -102,9 +117,7 @@ impl Encode for Projection {
     fn encode(&self, items: &[Self::Item], side: Side, place: Place) -> Result<Packed, Error> {
         let (states, lengths) = self.states(items)?;
         let states = self.dropout.apply(&states, &lengths, 0, side, place)?;
-        let x = frozen_times_weight(&states, self.weight())?.broadcast_add(self.bias())?;
-        let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
-        Packed::new(x.broadcast_div(&length)?, &lengths)
+        self.project(&states, &lengths)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The model without its projection: what projection training computes once and keeps.
 
 use candle_core::{DType, Device, Tensor};
-use colqwen_index_field::Fingerprint;
+use colqwen_index_field::{Fingerprint, MultiVector, UnitLength};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use image::RgbImage;
@@ -94,6 +94,23 @@ impl ColQwen2 {
         let place = |tensor: Tensor| tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu);
         let weight = self.checkpoint.tensor("custom_text_proj.weight", &[dim, width])?;
         Ok((place(weight)?, place(self.checkpoint.tensor("custom_text_proj.bias", &[dim])?)?))
+    }
+
+    /// The token vectors of `states`, `tokens x dim`, each of length 1.
+    pub(super) fn project_states(&self, states: &HiddenStates) -> Result<MultiVector, EncoderError> {
+        if states.width() != self.hidden_size() {
+            return Err(EncoderError::Input {
+                what: "hidden states",
+                expected: format!("{} values per token", self.hidden_size()),
+                received: format!("{}", states.width()),
+            });
+        }
+        let shape = (states.tokens(), states.width());
+        let device = self.model.device();
+        let hidden = Tensor::from_slice(states.values(), shape, &Device::Cpu)?.to_dtype(self.model.dtype)?;
+        let vectors = self.model.project(&hidden.to_device(device)?)?.to_dtype(DType::F32)?;
+        let values = vectors.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
+        Ok(MultiVector::try_new(self.model.dim(), values, UnitLength::Require)?)
     }
 
     /// The hidden states of page images, in order. A batch gives what single pages give.

@@ -2,8 +2,8 @@
 //!
 //! It publishes when all of this holds:
 //!
-//! 1. *Better on held-out clicks.* The mean difference in nDCG@10, gains being probabilities that a page answers
-//!    ([`super::evidence::Evidence::gains`], discounted for position), has a one-sided p-value of at most `alpha_n`. Queries
+//! 1. *Better on held-out clicks.* The mean difference in nDCG@10, gains and weights being those of
+//!    [`super::evidence::HeldOut`], discounted for position, has a one-sided p-value of at most `alpha_n`. Queries
 //!    are resampled in pairs (paired bootstrap, Efron & Tibshirani 1993, chapter 16), which gives the interval and the
 //!    standard error; the p-value is the normal tail beyond difference / standard error, since those needed after many
 //!    trials are smaller than any number of resamplings can show. It is never below `2^-k` for `k` queries that differ,

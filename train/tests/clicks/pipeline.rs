@@ -1,13 +1,16 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, Examples, Verdict, Weighting};
+use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, Examples, HeldOut, Verdict, Weighting};
+use colqwen_index_train::clicks::gate::{Compared, Decision, GateOptions, GateReport, decide};
 use colqwen_index_train::clicks::log::{Log, ReadOptions, read};
 use colqwen_index_train::clicks::query::{Lookup, Salt};
 use colqwen_index_train::clicks::record::Record;
 use colqwen_index_train::clicks::split::{Part, Split, SplitOptions};
-use colqwen_index_train::clicks::visits::{Canonical, VisitOptions, Visits};
+use colqwen_index_train::clicks::visits::{Canonical, Visit, VisitOptions, Visits};
 use colqwen_index_train::data::PageId;
+use colqwen_index_train::metrics::Judged;
+use colqwen_index_train::random::{Purpose, Stream};
 
 use crate::library::Library;
 use crate::simulator::{Adversary, Simulation, User, users};
@@ -122,9 +125,9 @@ fn bent(library: &Library, visits: &Visits, evidence: &Evidence, examples: &Exam
         .questions
         .iter()
         .flat_map(|question| question.positives.iter().map(|positive| (question.query.clone(), positive.page.clone())));
-    let gains = evidence.gains(visits).into_iter().flat_map(|(query, gains)| {
-        let text = visits.queries()[query].text.clone();
-        gains.into_iter().map(move |(page, _)| (text.clone(), page))
+    let gains = evidence.held_out(visits).into_iter().flat_map(|held_out| {
+        let text = visits.queries()[held_out.query].text.clone();
+        held_out.gains.into_iter().map(move |(page, _)| (text.clone(), page))
     });
     let wrong = taught.chain(gains).filter(|(query, page)| page == wanted && !library.is_relevant(query, page));
     wrong.map(|(query, _)| query).collect()
@@ -226,4 +229,89 @@ fn parts_share_no_query_and_judge_later_ones() {
     let other = SplitOptions { seed: 1, ..SplitOptions::default() };
     assert_ne!(split, Split::of(&visits, &other).unwrap());
     assert!(Split::of(&visits, &SplitOptions { gate: 0.95, ..SplitOptions::default() }).is_err());
+}
+
+/// The first ten pages for a query in a new order: by rank, by chance, and by `worth` ranks for an answer.
+fn reordered(library: &Library, query: &str, worth: f64, stream: &mut Stream) -> Vec<PageId> {
+    let score = |(page, rank): (PageId, f64)| {
+        (rank - worth * f64::from(u8::from(library.is_relevant(query, &page))) + 1.5 * stream.normal(), page)
+    };
+    let mut scored: Vec<(f64, PageId)> =
+        library.first(query).into_iter().zip((1..).map(f64::from)).map(score).collect();
+    scored.sort_by(|one, other| one.0.total_cmp(&other.0));
+    scored.into_iter().map(|(_, page)| page).collect()
+}
+
+/// Better by so much on all held-out queries that the serving model shows an answer of; what the gate says by their clicks; and
+/// what it would say if each answer that is recognised counted alike.
+struct Trial {
+    truth: f64,
+    gate: GateReport,
+    naive: GateReport,
+}
+
+/// A model that lifts answers by `worth` ranks before the gate.
+fn trial(library: &Library, visits: &Visits, worth: f64, seed: u64) -> Trial {
+    let split = Split::of(visits, &SplitOptions { seed, ..SplitOptions::default() }).unwrap();
+    let judges = |visit: &Visit| split.part(visit) == Some(Part::Gate) || split.repeated(visit);
+    let evidence = Evidence::of(visits, judges, &EvidenceOptions::default()).unwrap();
+    let traffic = |query: usize| 1.0 + (visits.queries()[query].sessions.max(1) as f64).ln();
+    let rankings = |query: usize| {
+        let text = &visits.queries()[query].text;
+        let mut stream = Stream::new(seed, Purpose::Order, &[query as u64]);
+        [library.first(text), reordered(library, text, worth, &mut stream)]
+    };
+    let decide = |equal: bool| {
+        let compared = |held_out: HeldOut| {
+            let [old, new] = rankings(held_out.query);
+            let (stands_for, one) = if equal { (1.0, 0.0) } else { (held_out.stands_for, 1.0) };
+            let gains = held_out.gains.into_iter().map(|(page, gain)| (page, gain.powf(one))).collect();
+            let query = held_out.query.to_string();
+            Compared { query, gains, old, new, weight: traffic(held_out.query) * stands_for }
+        };
+        let compared: Vec<Compared> = evidence.held_out(visits).into_iter().map(compared).collect();
+        decide(&compared, None, 1, &GateOptions::default()).unwrap()
+    };
+    let asked: BTreeSet<usize> =
+        visits.visits().iter().filter(|visit| judges(visit)).map(|visit| visit.query).collect();
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for query in asked {
+        let text = &visits.queries()[query].text;
+        let [old, new] = rankings(query);
+        let relevant: Vec<&PageId> = old.iter().filter(|page| library.is_relevant(text, page)).collect();
+        if !relevant.is_empty() {
+            let ndcg = |ranking: &[PageId]| Judged::new(ranking, relevant.iter().copied()).unwrap().ndcg(10);
+            sum += traffic(query) * (ndcg(&new) - ndcg(&old));
+            weights += traffic(query);
+        }
+    }
+    Trial { truth: sum / weights, gate: decide(false), naive: decide(true) }
+}
+
+#[test]
+fn recognised_answers_stand_for_those_that_nobody_looked_down_to() {
+    let library = library(3);
+    let (mut missed, mut naive_missed) = (0.0, 0.0);
+    for user in [
+        User::Position { eta: 0.5, other: 0.05 },
+        User::Position { eta: 1.0, other: 0.05 },
+        User::Position { eta: 1.0, other: 0.2 },
+        User::Cascade { stop: 0.3, other: 0.2 },
+    ] {
+        let visits = visits(&simulation(&library, user, None, WEEK, 6, 20));
+        for worth in [0.0, 3.0] {
+            let Trial { truth, gate, naive } = trial(&library, &visits, worth, 20);
+            let [found, naive] = [&gate, &naive].map(|report| report.clicks.as_ref().unwrap().ndcg_10);
+            println!(
+                "{user:?} {worth}: truth {truth:+.3}, {:+.3} +- {:.3}, naive {:+.3}",
+                found.difference, found.error, naive.difference
+            );
+            missed += (found.difference - truth).abs();
+            naive_missed += (naive.difference - truth).abs();
+            assert!((found.difference - truth).abs() < 3.0 * found.error, "{user:?} {worth}: {truth} {found:?}");
+            // A model that is no better is never let through.
+            assert!(worth > 0.0 || gate.decision != Decision::Publish, "{gate:?}");
+        }
+    }
+    assert!(missed < 0.6 * naive_missed, "missed by {missed}, without weights by {naive_missed}");
 }

@@ -70,6 +70,14 @@ impl Pair {
         Self { tallies: self.tallies.iter().map(all).collect(), ..self.clone() }
     }
 
+    /// The same with `times` as many votes as are expected of an answer, at each place.
+    pub fn with_votes(&self, times: f64, expected: impl Fn(usize) -> f64) -> Self {
+        let votes = |(place, tally): &(usize, Tally)| {
+            (*place, Tally { positive: (times * expected(*place) * tally.shown).min(tally.shown), ..*tally })
+        };
+        Self { tallies: self.tallies.iter().map(votes).collect(), ..self.clone() }
+    }
+
     /// The rank, as a place without a click above, at which it was shown most often; of several the highest.
     pub fn main_place(&self) -> usize {
         let mut shown = [0.0; RANKS];

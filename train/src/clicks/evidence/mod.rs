@@ -14,10 +14,12 @@
 
 mod counts;
 mod examples;
+mod held_out;
 mod suspicion;
 mod two_kinds;
 
 pub use examples::{Examples, QueryCounts, Weighting};
+pub use held_out::HeldOut;
 pub use suspicion::Suspicion;
 
 use std::collections::BTreeMap;
@@ -29,7 +31,6 @@ use self::suspicion::Suspects;
 use self::two_kinds::TwoKinds;
 use super::visits::{Visit, Visits};
 use crate::Error;
-use crate::data::PageId;
 
 /// How much of the doubt that others may leave a page under suspicion may.
 const SUSPECT_DOUBT: f64 = 0.01;
@@ -136,7 +137,7 @@ pub struct Evidence {
     judgements: Vec<Judgement>,
     pairs: Vec<Pair>,
     suspects: Vec<Suspect>,
-    model: ModelSummary,
+    fitted: TwoKinds,
     options: EvidenceOptions,
 }
 
@@ -175,12 +176,7 @@ impl Evidence {
             judgements: pairs.iter().map(judge).collect(),
             pairs,
             suspects: name(visits, &all, &suspects, &pages),
-            model: ModelSummary {
-                clicked: model.clicked[..10].to_vec(),
-                kappa: model.kappa,
-                share: model.share[..10].to_vec(),
-                gain: model.gain,
-            },
+            fitted: model,
             options: *options,
         })
     }
@@ -201,29 +197,22 @@ impl Evidence {
     }
 
     /// The click model.
-    pub fn model(&self) -> &ModelSummary {
-        &self.model
-    }
-
-    /// For the gate: the positives of each query (a place in [`Visits::queries`]), with their probability to answer it, in
-    /// which the ranks that they were shown at are discounted. Queries without a positive are left out.
-    pub fn gains(&self, visits: &Visits) -> Vec<(usize, Vec<(PageId, f64)>)> {
-        let mut gains: BTreeMap<usize, Vec<(PageId, f64)>> = BTreeMap::new();
-        for judgement in &self.judgements {
-            if self.is_answer(judgement) {
-                let gain = (visits.pages()[judgement.page].clone(), judgement.posterior);
-                gains.entry(judgement.query).or_default().push(gain);
-            }
-        }
-        gains.into_iter().collect()
+    pub fn model(&self) -> ModelSummary {
+        let TwoKinds { clicked, kappa, share, gain } = &self.fitted;
+        ModelSummary { clicked: clicked[..10].to_vec(), kappa: *kappa, share: share[..10].to_vec(), gain: *gain }
     }
 }
 
 impl Evidence {
-    fn is_answer(&self, judgement: &Judgement) -> bool {
+    /// The least probability of answering, and the least votes, that make a page an answer.
+    fn bar(&self, judgement: &Judgement) -> (f64, u64) {
         let (doubt, sessions) = if judgement.suspect { (SUSPECT_DOUBT, SUSPECT_SESSIONS) } else { (1.0, 1) };
-        let sure = 1.0 - judgement.posterior <= doubt * (1.0 - self.options.positive);
-        sure && judgement.positive >= sessions * self.options.pair_sessions && !judgement.held
+        (1.0 - doubt * (1.0 - self.options.positive), sessions * self.options.pair_sessions)
+    }
+
+    fn is_answer(&self, judgement: &Judgement) -> bool {
+        let (posterior, votes) = self.bar(judgement);
+        judgement.posterior >= posterior && judgement.positive >= votes && !judgement.held
     }
 
     fn is_negative(&self, judgement: &Judgement) -> bool {
