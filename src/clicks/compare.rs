@@ -104,6 +104,7 @@ pub(super) fn by_clicks(
     let compared = |((judgement, old), new): ((&Judgement, Vec<PageId>), Vec<PageId>)| Compared {
         query: judgement.name.clone(),
         gains: judgement.gains.clone(),
+        others: Some(judgement.others.clone()),
         old,
         new,
         weight: judgement.weight,
@@ -122,7 +123,7 @@ pub(super) fn by_judges(
     let compared = |((question, old), new): ((&Question, Vec<PageId>), Vec<PageId>)| {
         let wanted = pages.ranking(question.positives.iter().map(|positive| positive.page.clone()));
         let gains = wanted.into_iter().map(|page| (page, 1.0)).collect();
-        Compared { query: question.query_id.clone(), gains, old, new, weight: 1.0 }
+        Compared { query: question.query_id.clone(), gains, others: None, old, new, weight: 1.0 }
     };
     Ok(questions.iter().zip(old).zip(new).map(compared).collect())
 }

@@ -77,6 +77,8 @@ pub struct Judgement {
     pub text: String,
     /// How much each page answers it, by clicks that are discounted for position: see [`HeldOut`].
     pub gains: Vec<(PageId, f64)>,
+    /// Pages that do not answer it.
+    pub others: Vec<PageId>,
     /// What it counts: more if it is asked more often, but not so much that the chance of a few queries decides; and for the
     /// queries like it whose answers nobody looked down to.
     pub weight: f64,
@@ -133,11 +135,11 @@ impl Lessons {
             .filter(|question| !question.positives.is_empty())
             .collect();
         let queries = visits.queries();
-        let judgement = |HeldOut { query, gains, stands_for }: HeldOut| {
+        let judgement = |HeldOut { query, gains, others, stands_for }: HeldOut| {
             let query = &queries[query];
             let name = salt.name(&query.normalised);
             let weight = (1.0 + (query.sessions.max(1) as f64).ln()) * stands_for;
-            Judgement { name, text: query.text.clone(), gains, weight }
+            Judgement { name, text: query.text.clone(), gains, others, weight }
         };
         let gate: Vec<Judgement> = judged.held_out(&visits).into_iter().map(judgement).collect();
         let texts = queries.iter().map(|query| (salt.name(&query.normalised), query.text.clone())).collect();

@@ -30,8 +30,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use colqwen_index_train::clicks::gate::{self, Decision, GateOptions, GateReport};
+use colqwen_index_train::clicks::gate::{self, Decision, FixedSet, GateOptions, GateReport};
 use colqwen_index_train::clicks::log::Position;
+use colqwen_index_train::data::Question;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::{Value, json};
 
@@ -211,10 +212,13 @@ impl Outcome {
     }
 }
 
-/// Questions of the pages' own words that are rehearsed for each question of clicks.
-const REHEARSED: usize = 3;
+/// Questions of the pages' own words that are rehearsed for each question of clicks, and at most for each page.
+const REHEARSED: usize = 12;
+const PER_PAGE: usize = 8;
 /// Further ones that tell when to stop.
 const VALIDATED: usize = 100;
+/// Further ones by which the gate sees whether the model still reads.
+const JUDGED: usize = 200;
 const PUBLISHED: &str = "published";
 const WOULD_PUBLISH: &str = "would publish";
 const REFUSED: &str = "refused";
@@ -252,9 +256,13 @@ pub fn train_from_clicks(
     }
     let serving = candidate::serving(&index)?;
     stage(&mut observe, "mining negatives")?;
-    let rehearsed = lessons.new * REHEARSED;
-    let mut rehearsal = rehearsal::questions(&index, &pages, rehearsed + VALIDATED, options.seed)?;
-    let validation = Lessons::validation(&lessons, rehearsal.split_off(rehearsal.len().saturating_sub(VALIDATED)));
+    let rehearsed = (lessons.new * REHEARSED).min(pages.count() * PER_PAGE);
+    let mut rehearsal = rehearsal::questions(&index, &pages, rehearsed + VALIDATED + JUDGED, options.seed)?;
+    // Where the pages have few words, none of the three takes all of them.
+    let third = rehearsal.len() / 3;
+    let mut last = |most: usize| rehearsal.split_off(rehearsal.len() - most.min(third));
+    let words = last(JUDGED);
+    let validation = Lessons::validation(&lessons, last(VALIDATED));
     night.metrics["rehearsed_queries"] = rehearsal.len().into();
     let questions: Vec<_> = lessons.training.iter().cloned().chain(rehearsal).collect();
     let data = lessons::with_negatives(&questions, &index, &*serving.encoder, night.run.number())?;
@@ -262,7 +270,14 @@ pub fn train_from_clicks(
     let ways = lessons.ways(data);
     let candidate = Candidate::train(&index, &serving, &ways, &validation, (&night.run, options), &mut observe)?;
     stage(&mut observe, "comparing with the model that serves")?;
-    let judged = Judged { index: &index, serving: &serving, candidate: &candidate, pages: &pages, lessons: &lessons };
+    let judged = Judged {
+        index: &index,
+        serving: &serving,
+        candidate: &candidate,
+        pages: &pages,
+        lessons: &lessons,
+        words: &words,
+    };
     let (outcome, mut report) = judged.compare(history.trials(), options)?;
     night.metrics["gate"] = serde_json::to_value(&outcome).unwrap_or_default();
     night.metrics["validation"] = serde_json::to_value(candidate.looks()).unwrap_or_default();
@@ -274,7 +289,9 @@ pub fn train_from_clicks(
             night.refuse(reason, report)
         }
         Decision::Publish => {
-            let reason = "better on held-out clicks with confidence, and not worse on judged questions".to_owned();
+            let reason =
+                "better on held-out clicks with confidence, and not worse on questions whose answers are known"
+                    .to_owned();
             if options.dry_run {
                 candidate.discard()?;
                 return night.finish(WOULD_PUBLISH, reason, None, report);
@@ -293,6 +310,8 @@ struct Judged<'a> {
     candidate: &'a Candidate,
     pages: &'a Pages,
     lessons: &'a Lessons,
+    /// Questions made of the pages' own words that nothing was learnt from.
+    words: &'a [Question],
 }
 
 impl Judged<'_> {
@@ -307,18 +326,19 @@ impl Judged<'_> {
         };
         let by_clicks = compare::by_clicks(&lessons.gate, [&old, &*new], pages)?;
         let judged = options.judged.as_ref().map(|path| lessons::read_questions(path)).transpose()?;
-        let by_judges = match judged {
-            Some(judged) => {
-                let known: Vec<_> = judged.questions.into_iter().filter(|one| !one.positives.is_empty()).collect();
-                Some(compare::by_judges(&known, [&old, &*new], pages)?)
-            }
-            None => None,
-        };
+        let judged = judged.map_or_else(Vec::new, |judged| judged.questions);
+        let judged: Vec<_> = judged.into_iter().filter(|one| !one.positives.is_empty()).collect();
+        let by_judges = compare::by_judges(&judged, [&old, &*new], pages)?;
+        let by_words = compare::by_judges(self.words, [&old, &*new], pages)?;
+        let fixed = [
+            FixedSet { name: "judged questions", queries: &by_judges },
+            FixedSet { name: "questions of the pages' own words", queries: &by_words },
+        ];
         let gate = GateOptions { seed: options.seed, ..GateOptions::default() };
-        let outcome = gate::decide(&by_clicks, by_judges.as_deref(), trial, &gate)?;
+        let outcome = gate::decide(&by_clicks, &fixed, trial, &gate)?;
         let mut report = Report::default();
-        report.gate.extend(outcome.clicks.iter().flat_map(|clicks| compare::rows("clicks", clicks)));
-        report.gate.extend(outcome.fixed.iter().flat_map(|fixed| compare::rows("judged", fixed)));
+        report.gate.extend(outcome.clicks.iter().flat_map(|clicks| compare::rows("held-out clicks", clicks)));
+        report.gate.extend(outcome.fixed.iter().flat_map(|(name, fixed)| compare::rows(name, fixed)));
         let name = |name: &str| match lessons.texts.get(name) {
             Some(text) if options.show_queries => text.clone(),
             _ => name.to_owned(),

@@ -56,6 +56,11 @@ impl Pages {
         ranking.into_iter().map(canonical).filter(|page| seen.insert(page.clone())).collect()
     }
 
+    /// All pages.
+    pub fn count(&self) -> usize {
+        self.first.len()
+    }
+
     /// Pages for which another one stands.
     pub fn merged(&self) -> usize {
         self.merged

@@ -48,7 +48,7 @@ impl Library {
         place.is_ok_and(|place| holds(&self.pages[place].1, query))
     }
 
-    /// The first ten pages for one of its queries, best first.
+    /// The first thirty pages for one of its queries, best first.
     pub fn first(&self, query: &str) -> Vec<PageId> {
         self.first[query].clone()
     }
@@ -62,7 +62,7 @@ impl Library {
         };
         let mut scored: Vec<(f64, PageId)> = self.pages.iter().map(score).collect();
         scored.sort_by(|one, other| other.0.total_cmp(&one.0));
-        scored.into_iter().map(|(_, page)| page).take(10).collect()
+        scored.into_iter().map(|(_, page)| page).take(30).collect()
     }
 }
 

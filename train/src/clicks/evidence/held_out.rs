@@ -24,6 +24,8 @@ pub struct HeldOut {
     pub query: usize,
     /// Its answers, each with the probability that it is one over the probability that it would be recognised.
     pub gains: Vec<(PageId, f64)>,
+    /// Pages that do not answer it, as far as clicks can tell. What clicks leave open is in neither list.
+    pub others: Vec<PageId>,
     /// For how many queries it stands: itself, and those like it whose answers were not recognised.
     pub stands_for: f64,
 }
@@ -46,7 +48,9 @@ impl Evidence {
                 (visits.pages()[judgement.page].clone(), judgement.posterior / chance)
             };
             let gains = answers.iter().map(gain).collect();
-            held_out.push(HeldOut { query: own[0].0.query, gains, stands_for: 1.0 / (1.0 - missed) });
+            let others = own.iter().filter(|(judgement, _)| judgement.posterior <= self.options.negative);
+            let others = others.map(|(judgement, _)| visits.pages()[judgement.page].clone()).collect();
+            held_out.push(HeldOut { query: own[0].0.query, gains, others, stands_for: 1.0 / (1.0 - missed) });
         }
         held_out
     }
