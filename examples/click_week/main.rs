@@ -11,6 +11,7 @@
 //! ```
 //! One line of JSON per run goes to stdout. Where the gate refuses a query encoder, `after` is what it would have done.
 
+mod naive;
 #[path = "../../train/tests/clicks/simulator.rs"]
 #[allow(dead_code, reason = "adversaries and noise are drawn by name")]
 mod simulator;
@@ -63,6 +64,9 @@ struct Arguments {
     rate: Option<f64>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Train on every click as well, as a program without care would, and judge that beside it
+    #[arg(long)]
+    naive: bool,
     /// Write the log and stop there, for the command line to be tried on
     #[arg(long)]
     only_log: bool,
@@ -129,6 +133,15 @@ fn main() -> Result<()> {
     let [repeated, new] =
         [world.judge(&index, &*model.encoder, &world.asked)?, world.judge(&index, &*model.encoder, &world.new)?];
     let [before, before_new] = [world.before(&world.asked)?, world.before(&world.new)?];
+    let naive = arguments.naive.then(|| -> Result<_> {
+        // From the model before, on the index before.
+        let base = PageIndex::open(&arguments.index)?;
+        let chosen = (arguments.batch, arguments.seed);
+        let model = naive::train(&base, &records, chosen, &arguments.work.join("naive"))?;
+        let judge = |queries: &[String]| world.judge(&base, &*model.encoder, queries);
+        Ok([judge(&world.asked)?, judge(&world.new)?])
+    });
+    let naive = naive.transpose()?;
     // Every second query of the weeks to come is new, as far as the week's own share says.
     let weighted = |of: &[f64]| of.iter().zip(&traffic).map(|(ndcg, share)| ndcg * share).sum::<f64>();
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
@@ -154,6 +167,7 @@ fn main() -> Result<()> {
             "pages": world.pages(), "impressions": arguments.impressions, "asked": world.asked.len(),
             "repeated": {"before": weighted(&before), "after": weighted(&repeated), "bm25": weighted(&world.bm25(&index, &world.asked)?)},
             "kinds": kinds,
+            "every click an answer": naive.map(|[asked, new]| json!({"repeated": weighted(&asked), "new": mean(&new)})),
             "new": {"before": mean(&before_new), "after": mean(&new), "bm25": mean(&world.bm25(&index, &world.new)?)},
             "lists_the_adversary_entered": entered, "training": outcome.record.metrics["training_queries"],
             "gate": outcome.record.metrics["gate"]["clicks"]["ndcg_10"], "gate_queries": outcome.record.metrics["gate_queries"],

@@ -22,8 +22,8 @@ const VISITS: usize = 24;
 enum Users {
     /// They click the page that they mean.
     Mean,
-    /// They click anything.
-    Random,
+    /// They click anything; each number in a way of its own.
+    Random(usize),
 }
 
 /// Numbers that look random, by their key.
@@ -76,9 +76,10 @@ fn write_log_of_lists(path: &Path, index: &Path, users: Users, lists: usize) {
             let likely = match users {
                 Users::Mean if wanted => 0.7,
                 Users::Mean => 0.03,
-                Users::Random => 0.15,
+                Users::Random(_) => 0.15,
             };
-            if chance(&[visit, rank]) < likely {
+            let night = if let Users::Random(night) = users { night } else { 0 };
+            if chance(&[visit, rank, night]) < likely {
                 let click =
                     json!({"v": 1, "kind": "click", "impression": id, "time": time, "rank": rank, "dwell_ms": 60_000});
                 writeln!(lines, "{click}").unwrap();
@@ -192,7 +193,7 @@ fn noise_is_refused_and_nothing_that_serves_changes() {
     let temporary = tempfile::tempdir().unwrap();
     let index = samples_index(temporary.path());
     let log = temporary.path().join("clicks.jsonl");
-    write_log(&log, &index, Users::Random);
+    write_log(&log, &index, Users::Random(0));
     let before = served(&index);
     let run = train(&index, &log, &[]);
     assert_eq!(run.code, Some(3), "{run:?}");
@@ -204,6 +205,22 @@ fn noise_is_refused_and_nothing_that_serves_changes() {
     fs::write(&log, "not a record\n{\"v\": 9}\n").unwrap();
     let error = train(&index, &log, &[]).refused(1);
     assert!(error.contains("clicks.jsonl") && error.contains("line 1"), "{error}");
+}
+
+#[test]
+fn fifty_nights_of_noise_publish_nothing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let index = samples_index(temporary.path());
+    let before = served(&index);
+    let mut published = 0;
+    for night in 1..=50 {
+        let log = temporary.path().join(format!("{night}.jsonl"));
+        write_log(&log, &index, Users::Random(night));
+        let run = train(&index, &log, &[]);
+        published += usize::from(run.code != Some(3));
+        assert!(run.code != Some(3) || served(&index) == before, "night {night} was refused and changed what serves");
+    }
+    assert!(published <= 1, "{published} of fifty");
 }
 
 #[test]
