@@ -58,7 +58,7 @@ struct Arguments {
     mode: Mode,
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 8)]
     epochs: u64,
     #[arg(long)]
     rate: Option<f64>,

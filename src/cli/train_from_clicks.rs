@@ -62,7 +62,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 512)]
     batch: usize,
     /// Times that each query is seen, at most: the training ends when held-out questions gain nothing more.
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 8)]
     epochs: u64,
     /// The highest learning rate [default: by mode].
     #[arg(long, value_name = "R")]

@@ -239,35 +239,13 @@ fn train(
             let projection = ProjectionOptions::default();
             train_projection(&query, data, Pages::Index(index), out, &settings, projection, validation, progress, step)?
         }
-        Mode::Lora => {
-            let trained = Trained::Lora(Lora::default());
-            train_network(
-                &query,
-                &serving.name,
-                data,
-                Pages::Index(index),
-                out,
-                &settings,
-                trained,
-                validation,
-                progress,
-                step,
-            )?
-        }
-        Mode::Full => {
-            let trained = Trained::Full { vision: false };
-            train_network(
-                &query,
-                &serving.name,
-                data,
-                Pages::Index(index),
-                out,
-                &settings,
-                trained,
-                validation,
-                progress,
-                step,
-            )?
+        Mode::Lora | Mode::Full => {
+            let trained = match options.mode {
+                Mode::Lora => Trained::Lora(Lora::default()),
+                _ => Trained::Full { vision: false },
+            };
+            let (name, pages) = (serving.name.as_str(), Pages::Index(index));
+            train_network(&query, name, data, pages, out, &settings, trained, validation, progress, step)?
         }
     };
     match (ending, model) {

@@ -167,7 +167,7 @@ impl ClickOptions {
             dwell_ms: 30_000,
             bad_share: 0.01,
             batch: 512,
-            epochs: 20,
+            epochs: 8,
             rate: None,
             memory: 2 << 30,
             seed: 0,

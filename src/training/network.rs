@@ -12,6 +12,7 @@ use colqwen_index_train::trainer::Ending;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 
+use super::run::Training;
 use super::source::PageSource;
 use super::validation::{self, Ranked, Validate};
 use super::vectors::{FirstVectors, StoredPages};
@@ -89,10 +90,19 @@ pub fn train_network(
     let sets = if validated { validation::usable(validation, &lost) } else { Vec::new() };
     let ndcg = || validation::mean_ndcg(&sets, |questions| ranked.rank(questions));
     let validate: Option<&Validate<'_>> = if sets.is_empty() { None } else { Some(&ndcg) };
-    let parts = (&*left, &batches);
-    let (ending, steps) = validation::run(
-        model, &network, &source, parts, out, options, mini_batch, constants, &begins, validate, observe,
-    )?;
+    let training = Training {
+        model,
+        learner: &network,
+        source: &source,
+        data: &left,
+        batches: &batches,
+        out,
+        options,
+        mini_batch,
+        constants,
+        begins,
+    };
+    let (ending, steps) = validation::run(training, validate, observe)?;
     let left_out = data.usable() - left.usable();
     let model = match ending {
         Ending::Stopped => None,

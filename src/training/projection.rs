@@ -14,6 +14,7 @@ use colqwen_index_train::trainer::Ending;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 
+use super::run::Training;
 use super::validation::{self, Ranked, Validate};
 use super::vectors::StoredPages;
 use super::{Learning, LostPages, Pages, Preparation, TrainOptions, TrainOutcome, hidden_source, run};
@@ -85,10 +86,19 @@ pub fn train_projection(
     let sets = if wanted.is_some() { validation::usable(validation, &lost) } else { Vec::new() };
     let ndcg = || validation::mean_ndcg(&sets, |questions| ranked.rank(questions));
     let validate: Option<&Validate<'_>> = if sets.is_empty() { None } else { Some(&ndcg) };
-    let parts = (&*left, &batches);
-    let (ending, steps) = validation::run(
-        model, &learner, &source, parts, out, options, mini_batch, constants, &begins, validate, observe,
-    )?;
+    let training = Training {
+        model,
+        learner: &learner,
+        source: &source,
+        data: &left,
+        batches: &batches,
+        out,
+        options,
+        mini_batch,
+        constants,
+        begins,
+    };
+    let (ending, steps) = validation::run(training, validate, observe)?;
     let left_out = data.usable() - left.usable();
     let model = match ending {
         Ending::Stopped => None,

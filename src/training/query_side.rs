@@ -15,6 +15,7 @@ use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 use tantivy::Searcher;
 
+use super::run::Training;
 use super::source::PageSource;
 use super::validation::{self, DEPTH, Validate};
 use super::vectors::{FirstVectors, StoredPages};
@@ -63,10 +64,19 @@ pub fn train_query_side(
     let validate: Option<&Validate<'_>> = if sets.is_empty() { None } else { Some(&ndcg) };
     let begins = json!({"query side": network.trained().to_string(), "seed": options.seed});
     let mini_batch = options.mini_batch.unwrap_or(MINI_BATCH);
-    let parts = (&*left, &batches);
-    let (ending, steps) = validation::run(
-        model, &network, &source, parts, out, options, mini_batch, constants, &begins, validate, observe,
-    )?;
+    let training = Training {
+        model,
+        learner: &network,
+        source: &source,
+        data: &left,
+        batches: &batches,
+        out,
+        options,
+        mini_batch,
+        constants,
+        begins,
+    };
+    let (ending, steps) = validation::run(training, validate, observe)?;
     let trained = match ending {
         Ending::Stopped => None,
         Ending::Complete => {

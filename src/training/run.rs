@@ -186,42 +186,52 @@ pub(super) fn new_model(out: &Path) -> Result<PathBuf, Error> {
     Ok(saved)
 }
 
-/// Trains `learner`, which is made of `model`, to the end or until `observe` stops it. `begins` says what else the result
-/// depends on: a run is resumed only by one that says the same.
-#[expect(clippy::too_many_arguments, reason = "the parts of a run, each of another kind")]
-pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
-    model: &ColQwen2,
-    learner: &E,
-    source: &S,
-    (data, batches): (&TrainingData, &Batches<'_>),
-    out: &Path,
-    options: &TrainOptions,
-    mini_batch: usize,
-    constants: Constants<'_>,
-    begins: &Value,
-    observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
-) -> Result<(Ending, Vec<StepRecord>), Error> {
-    let described = json!({
-        "data": data.fingerprint(),
-        "model": model.page_fingerprint().to_string(),
-        "begins with": begins,
-        "loss": format!("{:?}", options.loss),
-        "batches": format!("{:?}", options.batching()),
-        "learning": format!("{:?}", options.learning),
-        "distil": options.distil,
-        "constant negatives": options.constant_negatives,
-    });
-    let schedule = options.schedule(batches.per_epoch());
-    let update =
-        UpdateOptions { optimiser: AdamWOptions::default(), schedule, clip: 1.0, save_every: options.save_every };
-    let cache = GradCache { maxsim: MaxSim::default(), loss: options.loss, mini_batch };
-    let run = Run { model: learner, source, data, batches, cache, update, constants, described };
-    let mut trainer = if options.resume { run.resume(out)? } else { run.start(out)? };
-    let ending = trainer.run(observe)?;
-    let steps = trainer.steps().to_vec();
-    if !steps.is_empty() {
-        let path = out.join("plot.svg");
-        std::fs::write(&path, plot("loss", &steps)?).map_err(Error::io(&path, "write the plot"))?;
+/// A training that is about to begin, or to go on.
+pub(super) struct Training<'a, E, S> {
+    /// What it began with.
+    pub model: &'a ColQwen2,
+    /// What learns: made of `model`.
+    pub learner: &'a E,
+    pub source: &'a S,
+    pub data: &'a TrainingData,
+    pub batches: &'a Batches<'a>,
+    pub out: &'a Path,
+    pub options: &'a TrainOptions,
+    pub mini_batch: usize,
+    pub constants: Constants<'a>,
+    /// What else the result depends on: a run is resumed only by one that says the same.
+    pub begins: Value,
+}
+
+impl<E: Encode, S: Source<Item = E::Item>> Training<'_, E, S> {
+    /// Trains to the end, or until `observe` stops it.
+    pub fn run(
+        self,
+        observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
+    ) -> Result<(Ending, Vec<StepRecord>), Error> {
+        let Self { model, learner, source, data, batches, out, options, mini_batch, constants, begins } = self;
+        let described = json!({
+            "data": data.fingerprint(),
+            "model": model.page_fingerprint().to_string(),
+            "begins with": begins,
+            "loss": format!("{:?}", options.loss),
+            "batches": format!("{:?}", options.batching()),
+            "learning": format!("{:?}", options.learning),
+            "distil": options.distil,
+            "constant negatives": options.constant_negatives,
+        });
+        let schedule = options.schedule(batches.per_epoch());
+        let update =
+            UpdateOptions { optimiser: AdamWOptions::default(), schedule, clip: 1.0, save_every: options.save_every };
+        let cache = GradCache { maxsim: MaxSim::default(), loss: options.loss, mini_batch };
+        let run = Run { model: learner, source, data, batches, cache, update, constants, described };
+        let mut trainer = if options.resume { run.resume(out)? } else { run.start(out)? };
+        let ending = trainer.run(observe)?;
+        let steps = trainer.steps().to_vec();
+        if !steps.is_empty() {
+            let path = out.join("plot.svg");
+            std::fs::write(&path, plot("loss", &steps)?).map_err(Error::io(&path, "write the plot"))?;
+        }
+        Ok((ending, steps))
     }
-    Ok((ending, steps))
 }

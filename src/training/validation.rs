@@ -2,21 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::Path;
 
-use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_train::Error as TrainError;
-use colqwen_index_train::constant::Constants;
-use colqwen_index_train::data::{Batches, PageId, Question, TrainingData};
+use colqwen_index_train::data::{PageId, Question, TrainingData};
 use colqwen_index_train::early_stop::{EarlyStop, Look};
 use colqwen_index_train::encode::Encode;
 use colqwen_index_train::maxsim::{MaxSim, Packed};
 use colqwen_index_train::metrics::Judged;
 use colqwen_index_train::trainer::{Ending, Source};
 use colqwen_index_train::watch::{StepRecord, Verdict};
-use serde_json::Value;
 
-use super::{LostPages, TrainOptions, run};
+use super::LostPages;
+use super::run::Training;
 use crate::Error;
 
 /// Hits by which the state of a training is judged.
@@ -28,25 +25,18 @@ const PAGES_AT_ONCE: usize = 4;
 /// nDCG@10 of the parameters as they are.
 pub(super) type Validate<'v> = dyn Fn() -> Result<f64, Error> + 'v;
 
-/// As [`run::run`]; after each epoch `validate` says how good the parameters are. The run is complete when it says for some
-/// epochs that nothing was gained, and then `learner` has the parameters that were best, those to begin with included.
-#[expect(clippy::too_many_arguments, reason = "the parts of a run, each of another kind")]
+/// The token vectors of pages or queries as the model under training gives them now.
+pub(super) type Infer<'v, I> = dyn Fn(&[I]) -> Result<Packed, TrainError> + 'v;
+
+/// As [`Training::run`]; after each epoch `validate` says how good the parameters are. The run is complete when it says for
+/// some epochs that nothing was gained, and then the learner has the parameters that were best, those to begin with included.
 pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
-    model: &ColQwen2,
-    learner: &E,
-    source: &S,
-    (data, batches): (&TrainingData, &Batches<'_>),
-    out: &Path,
-    options: &TrainOptions,
-    mini_batch: usize,
-    constants: Constants<'_>,
-    begins: &Value,
+    training: Training<'_, E, S>,
     validate: Option<&Validate<'_>>,
     mut observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
 ) -> Result<(Ending, Vec<StepRecord>), Error> {
-    let Some(validate) = validate else {
-        return run::run(model, learner, source, (data, batches), out, options, mini_batch, constants, begins, observe);
-    };
+    let Some(validate) = validate else { return training.run(observe) };
+    let Training { learner, out, options, batches, .. } = training;
     std::fs::create_dir_all(out).map_err(Error::io(out, "create it"))?;
     let mut early = EarlyStop::open(learner.parameters(), out, options.resume)?;
     let look = |epoch: u64, early: &mut EarlyStop<'_>| -> Result<ControlFlow<()>, Error> {
@@ -73,8 +63,7 @@ pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
         }
         if enough || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let (ending, steps) =
-        run::run(model, learner, source, (data, batches), out, options, mini_batch, constants, begins, watched)?;
+    let (ending, steps) = training.run(watched)?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -122,18 +111,13 @@ pub(super) fn with_questions(data: &TrainingData, sets: &[Vec<Question>]) -> Tra
 /// Ranks the pages that data name, answers and hard negatives, for questions: exactly, by what `infer` makes of them now.
 pub(super) struct Ranked<'v, S: Source> {
     pub source: &'v S,
-    pub infer: &'v dyn Fn(&[S::Item]) -> Result<Packed, TrainError>,
+    pub infer: &'v Infer<'v, S::Item>,
     pub pages: Vec<PageId>,
 }
 
 impl<'v, S: Source> Ranked<'v, S> {
     /// Among the pages of `data` that are not lost.
-    pub fn new(
-        source: &'v S,
-        infer: &'v dyn Fn(&[S::Item]) -> Result<Packed, TrainError>,
-        data: &TrainingData,
-        lost: &LostPages,
-    ) -> Self {
+    pub fn new(source: &'v S, infer: &'v Infer<'v, S::Item>, data: &TrainingData, lost: &LostPages) -> Self {
         let pages: BTreeSet<&PageId> =
             data.pages().into_iter().filter(|page| !lost.pages().contains_key(*page)).collect();
         Self { source, infer, pages: pages.into_iter().cloned().collect() }

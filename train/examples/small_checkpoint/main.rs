@@ -25,6 +25,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crop::Prepared;
@@ -173,14 +174,19 @@ fn main() -> Result<()> {
             let prepare = |folders: &[PathBuf]| -> Result<Vec<Prepared>> {
                 let mut prepared = Vec::new();
                 for folder in folders {
-                    let sheets = render::load(folder)?.into_iter();
-                    let pages = sheets.map(|sheet| Prepared::new(sheet, &pieces));
-                    prepared.extend(pages.filter(|page| page.runs.len() > 20));
+                    let sheets = render::load(folder)?.into_par_iter();
+                    let pages = sheets.map(|sheet| Ok(Prepared::new(render::fitted(sheet)?, &pieces)));
+                    let pages: Vec<Prepared> = pages.collect::<Result<_>>()?;
+                    prepared.extend(pages.into_iter().filter(|page| page.runs.len() > 20));
                 }
                 crop::weigh(&mut prepared);
                 Ok(prepared)
             };
-            let (pages, held_out) = (prepare(&train.pages)?, prepare(std::slice::from_ref(&train.held_out))?);
+            // The environment may allow rayon less, for the sake of the training itself.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(train.threads).build()?;
+            let (pages, held_out) = pool.install(|| {
+                Ok::<_, anyhow::Error>((prepare(&train.pages)?, prepare(std::slice::from_ref(&train.held_out))?))
+            })?;
             let network = match &train.from {
                 Some(path) => Network::load(&pieces, path)?,
                 None => Network::new(&pieces, train.seed)?,
@@ -208,7 +214,7 @@ fn main() -> Result<()> {
             write_json(
                 &out.join("preprocessor_config.json"),
                 &json!({
-                "size": {"shortest_edge": 56 * 56, "longest_edge": render::PAGE_PIXELS as u64},
+                "size": {"shortest_edge": render::LEAST_PIXELS as u64, "longest_edge": render::PAGE_PIXELS as u64},
                 "patch_size": 14, "merge_size": 2, "temporal_patch_size": 1,
                 "image_mean": [1.0, 1.0, 1.0], "image_std": std, "tiles": tiles.tiles()}),
             )?;
