@@ -6,7 +6,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use colqwen_index::PageIndex;
-use colqwen_index::ingest::colqwen2::{ColQwen2, LoadOptions};
 use colqwen_index::ingest::two_parts::TwoParts;
 use colqwen_index::model::{Model, load_colqwen2};
 use colqwen_index::train::clicks::record::{LoggedQuery, Record};
@@ -17,12 +16,11 @@ use colqwen_index::training::{Learning, MineOptions, TrainOptions, mine, train_q
 /// Times that each query is seen.
 const EPOCHS: u64 = 5;
 
-/// Trains the query side of the model that `index` records on every click of the log; the folder of the result.
+/// Trains the query side of the model that `index` records on every click of the log.
 pub fn train(index: &PageIndex, records: &[Record], (batch, seed): (usize, u64), out: &Path) -> Result<Model> {
     let name = index.model().context("the index records a model")?.name.clone();
-    let serving = Model::load(&name, "cpu")?;
-    let base: ColQwen2 = load_colqwen2(&name, "cpu")?;
-    let (data, _) = mine(index, &*serving.encoder, &questions(records), MineOptions::default())?;
+    let base = load_colqwen2(&name, "cpu")?;
+    let (data, _) = mine(index, &base, &questions(records), MineOptions::default())?;
     let options = TrainOptions {
         batch: batch.min(data.questions.len()),
         negatives: 2,
@@ -36,8 +34,6 @@ pub fn train(index: &PageIndex, records: &[Record], (batch, seed): (usize, u64),
     let query = trained.model.context("the training was stopped")?;
     let folder = out.join("parts");
     TwoParts::write(&base, &query, &folder)?;
-    // It is loaded as a published model is.
-    TwoParts::load(&folder, &LoadOptions::default())?;
     Ok(Model::load(&folder.display().to_string(), "cpu")?)
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use colqwen_index_ingest::colqwen2::{ColQwen2, LoadOptions};
 use colqwen_index_ingest::two_parts::TwoParts;
 use colqwen_index_train::data::{Question, TrainingData};
-use colqwen_index_train::early_stop::Look;
+use colqwen_index_train::early_stop::{LOOKS, Look};
 use colqwen_index_train::loss::{Kind, Loss};
 use colqwen_index_train::network::{Lora, Trained};
 use colqwen_index_train::optimiser::Decay;
@@ -78,7 +78,7 @@ fn trained_in(way: &str) -> String {
 }
 
 fn looks(out: &Path) -> Vec<Look> {
-    let text = fs::read(out.join("validation.json"));
+    let text = fs::read(out.join(LOOKS));
     text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
@@ -96,7 +96,8 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Trains from the model that serves, in each of the ways, and keeps what the questions to validate by say is best; goes on where a run that was killed stopped.
+    /// Trains from the model that serves, in each of the ways, and keeps what the questions to validate by say is best; goes on
+    /// where a run that was killed stopped.
     pub fn train(
         index: &PageIndex,
         serving: &Model,

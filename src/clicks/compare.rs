@@ -11,6 +11,7 @@ use super::pages::Pages;
 use super::report::{GateRow, MovedPage, MovedQuery};
 use super::thumbnail::Thumbnails;
 use crate::page_index::{NextGeneration, SearchRequest};
+use crate::training::best_first;
 use crate::{Error, PageIndex};
 
 /// Hits of each model that are compared.
@@ -85,10 +86,7 @@ impl Ranks for Fresh<'_> {
                 scored.push((*score, id.clone()));
             }
         }
-        let best = |mut scored: Vec<(f32, PageId)>| {
-            scored.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
-            pages.ranking(scored.into_iter().take(DEPTH).map(|(_, page)| page))
-        };
+        let best = |scored: Vec<(f32, PageId)>| pages.ranking(best_first(scored).take(DEPTH));
         Ok(scored.into_iter().map(best).collect())
     }
 }

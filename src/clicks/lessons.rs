@@ -41,7 +41,7 @@ pub struct Lessons {
     /// How many of them are of these logs.
     pub new: usize,
     /// Other ways to weigh their positives.
-    weighed: Vec<Weighed>,
+    reweighed: Vec<Reweighed>,
     /// Questions that tell when to stop.
     pub validation: Vec<Question>,
     /// Questions that decide, with what clicks say of their pages.
@@ -54,8 +54,8 @@ pub struct Lessons {
     pub texts: BTreeMap<String, String>,
 }
 
-/// The positives of the new questions, by name, with the clicks of each rank weighed alike.
-struct Weighed {
+/// The positives of the new questions, by name, as they weigh where a click counts by its rank.
+struct Reweighed {
     source: &'static str,
     positives: HashMap<String, Vec<PositivePage>>,
 }
@@ -122,12 +122,12 @@ impl Lessons {
             Weighting::Naive => (Vec::new(), None),
             Weighting::InversePropensity => propensities(&visits),
         };
-        let weighed = |propensities: &Propensities| {
+        let reweighed = |propensities: &Propensities| {
             let questions = taught.examples(&visits, salt, Votes::InversePropensity(propensities)).questions;
             let positives = questions.into_iter().map(|question| (question.query_id, question.positives)).collect();
-            Weighed { source: propensities.source, positives }
+            Reweighed { source: propensities.source, positives }
         };
-        let weighed: Vec<Weighed> = propensities.iter().map(weighed).collect();
+        let reweighed: Vec<Reweighed> = propensities.iter().map(reweighed).collect();
         let validation: Vec<Question> = validated
             .examples(&visits, salt, Votes::Naive)
             .questions
@@ -159,7 +159,7 @@ impl Lessons {
             "propensities": propensities, "no_propensities": refusal,
         });
         training.extend(replayed);
-        Ok(Self { training, new, weighed, validation, gate, counts, refused, texts })
+        Ok(Self { training, new, reweighed, validation, gate, counts, refused, texts })
     }
 }
 
@@ -180,7 +180,7 @@ fn propensities(visits: &Visits) -> (Vec<Propensities>, Option<Unknowable>) {
 impl Lessons {
     /// `data`, which was made of the questions to learn from, in each way that clicks are weighed.
     pub(super) fn ways(&self, data: TrainingData) -> Vec<Way> {
-        let weighed = |way: &Weighed| {
+        let way = |way: &Reweighed| {
             let mut data = data.clone();
             for question in &mut data.questions {
                 if let Some(positives) = way.positives.get(&question.query_id) {
@@ -189,7 +189,7 @@ impl Lessons {
             }
             Way { name: way.source, data }
         };
-        let others: Vec<Way> = self.weighed.iter().map(weighed).collect();
+        let others: Vec<Way> = self.reweighed.iter().map(way).collect();
         std::iter::once(Way { name: NAIVE, data }).chain(others).collect()
     }
 

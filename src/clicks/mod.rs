@@ -96,18 +96,6 @@ pub enum Weighting {
     InversePropensity,
 }
 
-impl FromStr for Weighting {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "naive" => Ok(Self::Naive),
-            "inverse-propensity" => Ok(Self::InversePropensity),
-            other => Err(format!("expected naive or inverse-propensity, received {other:?}")),
-        }
-    }
-}
-
 impl fmt::Display for Weighting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -365,7 +353,8 @@ fn plan(index: &PageIndex, options: &ClickOptions, positions: &[Position]) -> Re
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"), "generation": index.generation(), "model": index.model(), "logs": positions,
         "judged": options.judged.as_ref().map(hash).transpose()?, "lookup": options.lookup.as_ref().map(hash).transpose()?,
-        "mode": options.mode.to_string(), "weighting": options.weighting.to_string(), "k_anonymity": options.k_anonymity, "dwell_ms": options.dwell_ms,
+        "mode": options.mode.to_string(), "weighting": options.weighting.to_string(),
+        "k_anonymity": options.k_anonymity, "dwell_ms": options.dwell_ms,
         "bad_share": options.bad_share, "batch": options.batch, "epochs": options.epochs, "rate": options.rate,
         "seed": options.seed, "dry_run": options.dry_run,
     }))

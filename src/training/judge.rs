@@ -83,12 +83,13 @@ pub fn rank_pages(
             }
         }
     }
-    // Of equal pages the first by its id, so that the outcome depends on nothing else.
-    let rank = |mut scored: Vec<(f32, PageId)>| {
-        scored.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
-        scored.into_iter().map(|(_, page)| page).collect()
-    };
-    Ok(scored.into_iter().map(rank).collect())
+    Ok(scored.into_iter().map(|scored| best_first(scored).collect()).collect())
+}
+
+/// Pages by their scores, best first; of equal ones the first by its id, so that the outcome depends on nothing else.
+pub(crate) fn best_first<P: Ord>(mut scored: Vec<(f32, P)>) -> impl Iterator<Item = P> {
+    scored.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
+    scored.into_iter().map(|(_, page)| page)
 }
 
 /// Ranks the pages of an index for each question, best first: the first 1000, exactly, by MaxSim of the stored vectors.

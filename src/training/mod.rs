@@ -3,7 +3,8 @@
 //! [`train_projection`] trains the projection from hidden states to token vectors. Hidden states are computed once
 //! and kept beside the run; an epoch then costs the projection alone. [`train_network`] trains low-rank updates or all weights.
 //! Pages come from files or from the sources of an index ([`Pages`]). [`rank_pages`] or [`rank_index`], and [`judge`], measure a
-//! model on pages and queries, [`Reprojection`] encodes pages again from hidden states, and [`mine`] finds pages that an index ranks high for a query they do not answer.
+//! model on pages and queries, [`Reprojection`] encodes pages again from hidden states, and [`mine`] finds pages that an index
+//! ranks high for a query they do not answer.
 
 mod caches;
 mod judge;
@@ -22,6 +23,7 @@ mod vision;
 
 pub use crate::indexing::OnError;
 pub use caches::{CacheReport, hidden_source};
+pub(crate) use judge::best_first;
 pub use judge::{judge, rank_index, rank_pages};
 pub use mine::{MineOptions, MineReport, mine};
 pub use network::train_network;

@@ -1,6 +1,5 @@
 //! Training of the whole network, or of low-rank updates of it: pages go through it at every step.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use super::run::Training;
 use super::source::PageSource;
-use super::validation::{self, Ranked, Validate};
+use super::validation::{self, Ranked};
 use super::vectors::{FirstVectors, StoredPages};
 use super::vision::VisionWriter;
 use super::{CacheReport, Learning, LostPages, Pages, Preparation, TrainOptions, TrainOutcome, run};
@@ -24,9 +23,11 @@ use crate::Error;
 const QUERIES_AT_ONCE: usize = 64;
 
 /// Trains what `trained` names of `model` on `data`, whose pages `pages` has, and writes everything to `out`:
-/// the log, the state, a plot, what the vision tower leaves of pages where it does not learn (`hidden/vision.parquet`), and at the end `model/`, a whole checkpoint with what was learnt merged, and for low-rank
-/// updates of both sides also `adapter/`, as peft reads it. Every page is rendered once before the first step: to find those that
-/// cannot be, and those that look alike. Questions to validate by are used as [`train_projection`](super::train_projection) uses them. `base` is what the adapter names as the weights that it belongs to.
+/// the log, the state, a plot, what the vision tower leaves of pages where it does not learn (`hidden/vision.parquet`), and at the
+/// end `model/`, a whole checkpoint with what was learnt merged, and for low-rank updates of both sides also `adapter/`, as peft
+/// reads it. Every page is rendered once before the first step: to find those that cannot be, and those that look alike.
+/// Questions to validate by are used as [`train_projection`](super::train_projection) uses them. `base` is what the adapter
+/// names as the weights that it belongs to.
 ///
 /// # Errors
 /// A page is not found and none may be lost, the index holds pages of another model where its vectors are wanted, a setting lies outside of its range, not one page fits into the
@@ -62,17 +63,19 @@ pub fn train_network(
         }
     };
     let mut source = PageSource::new(model, options.memory / 4);
-    let (mut all, mut validated) = (Cow::Borrowed(data), false);
-    let caches = match &stored {
-        Some(stored) if options.learning == Learning::Queries => {
+    let stored_alone = stored.as_ref().filter(|_| options.learning == Learning::Queries);
+    // Pages that do not learn have no inputs here.
+    let validation = if stored_alone.is_some() { &[] } else { validation };
+    let all = validation::with_questions(data, validation);
+    let caches = match stored_alone {
+        Some(stored) => {
             stored.check(&data.pages(), &mut lost)?;
             CacheReport::default()
         }
-        _ => {
+        None => {
             let vision = (!network.vision_learns())
                 .then(|| VisionWriter::new(&out.join("hidden"), model, options.memory / 4))
                 .transpose()?;
-            (all, validated) = (Cow::Owned(validation::with_questions(data, validation)), true);
             source.find(pages, &all, vision, &mut lost, &mut progress)?
         }
     };
@@ -85,11 +88,8 @@ pub fn train_network(
     let ids = stored.as_ref().map(StoredPages::ids).unwrap_or_default();
     let constants = options.constants(stored.as_ref(), &ids, &first)?;
     let begins = json!({"network": network.trained().to_string(), "seed": options.seed});
-    let infer = |items: &[_]| network.infer(items);
-    let ranked = Ranked::new(&source, &infer, &all, &lost);
-    let sets = if validated { validation::usable(validation, &lost) } else { Vec::new() };
-    let ndcg = || validation::mean_ndcg(&sets, |questions| ranked.rank(questions));
-    let validate: Option<&Validate<'_>> = if sets.is_empty() { None } else { Some(&ndcg) };
+    let ranked = Ranked::new(&source, |items: &[_]| network.infer(items), &all, &lost);
+    let sets = validation::usable(validation, &lost);
     let training = Training {
         model,
         learner: &network,
@@ -102,7 +102,7 @@ pub fn train_network(
         constants,
         begins,
     };
-    let (ending, steps) = validation::run(training, validate, observe)?;
+    let (ending, steps) = validation::run(training, &sets, |questions| ranked.rank(questions), observe)?;
     let left_out = data.usable() - left.usable();
     let model = match ending {
         Ending::Stopped => None,

@@ -15,7 +15,7 @@ use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 
 use super::run::Training;
-use super::validation::{self, Ranked, Validate};
+use super::validation::{self, Ranked};
 use super::vectors::StoredPages;
 use super::{Learning, LostPages, Pages, Preparation, TrainOptions, TrainOutcome, hidden_source, run};
 use crate::Error;
@@ -67,7 +67,9 @@ pub fn train_projection(
         }
         _ => Some(pages),
     };
-    let all = validation::with_questions(data, if wanted.is_some() { validation } else { &[] });
+    // Pages that do not learn have no states here.
+    let validation = if wanted.is_some() { validation } else { &[] };
+    let all = validation::with_questions(data, validation);
     let (source, caches) =
         hidden_source(&out.join("hidden"), model, &all, wanted, options.memory, &mut lost, &mut progress)?;
     let left = lost.removed_from(data);
@@ -81,11 +83,8 @@ pub fn train_projection(
     let constants = options.constants(stored.as_ref(), &ids, &first)?;
     let begins = json!({"projection": {"new": projection.new_projection, "dropout": projection.dropout}});
     let mini_batch = options.mini_batch.unwrap_or(MINI_BATCH);
-    let infer = |states: &[_]| learner.infer(states);
-    let ranked = Ranked::new(&source, &infer, &all, &lost);
-    let sets = if wanted.is_some() { validation::usable(validation, &lost) } else { Vec::new() };
-    let ndcg = || validation::mean_ndcg(&sets, |questions| ranked.rank(questions));
-    let validate: Option<&Validate<'_>> = if sets.is_empty() { None } else { Some(&ndcg) };
+    let ranked = Ranked::new(&source, |states: &[_]| learner.infer(states), &all, &lost);
+    let sets = validation::usable(validation, &lost);
     let training = Training {
         model,
         learner: &learner,
@@ -98,7 +97,7 @@ pub fn train_projection(
         constants,
         begins,
     };
-    let (ending, steps) = validation::run(training, validate, observe)?;
+    let (ending, steps) = validation::run(training, &sets, |questions| ranked.rank(questions), observe)?;
     let left_out = data.usable() - left.usable();
     let model = match ending {
         Ending::Stopped => None,

@@ -17,7 +17,7 @@ use tantivy::Searcher;
 
 use super::run::Training;
 use super::source::PageSource;
-use super::validation::{self, DEPTH, Validate};
+use super::validation::{self, DEPTH};
 use super::vectors::{FirstVectors, StoredPages};
 use super::{CacheReport, LostPages, TrainOptions, TrainOutcome, run};
 use crate::page_index::{Hit, SearchRequest};
@@ -29,7 +29,8 @@ const MINI_BATCH: usize = 64;
 /// Trains low-rank updates of `model` by which its queries find the pages that `data` names among those of `index`, whose
 /// vectors stay as they are, and writes everything to `out`: the log, the state, a plot, and at the end `model/`, the checkpoint
 /// with what was learnt merged. Where there are questions to validate by, the state that answers them best is kept, the
-/// model's own included, and the training ends when they gain nothing more; each set of them has the same weight. `options` have to say that queries alone learn.
+/// model's own included, and the training ends when they gain nothing more; each set of them has the same weight. `options`
+/// have to say that queries alone learn.
 ///
 /// # Errors
 /// The index holds pages of another model or lacks a page, a setting lies outside of its range, `out` holds a trained model
@@ -60,8 +61,6 @@ pub fn train_query_side(
     let constants = options.constants(Some(&stored), &ids, &first)?;
     let sets = validation::usable(validation, &LostPages::default());
     let asked = Asked { model, network: &network, index, searcher: index.searcher() };
-    let ndcg = || validation::mean_ndcg(&sets, |questions| asked.rank(questions));
-    let validate: Option<&Validate<'_>> = if sets.is_empty() { None } else { Some(&ndcg) };
     let begins = json!({"query side": network.trained().to_string(), "seed": options.seed});
     let mini_batch = options.mini_batch.unwrap_or(MINI_BATCH);
     let training = Training {
@@ -76,7 +75,7 @@ pub fn train_query_side(
         constants,
         begins,
     };
-    let (ending, steps) = validation::run(training, validate, observe)?;
+    let (ending, steps) = validation::run(training, &sets, |questions| asked.rank(questions), observe)?;
     let trained = match ending {
         Ending::Stopped => None,
         Ending::Complete => {

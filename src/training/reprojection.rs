@@ -1,13 +1,13 @@
 //! Pages encoded again from hidden states that were kept: one matmul each, for a model that shares the backbone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use colqwen_index_field::{Origin, PageVectors};
 use colqwen_index_ingest::pooling::PoolFactor;
 use colqwen_index_train::Error as TrainError;
 use colqwen_index_train::data::PageId;
 use colqwen_index_train::hidden::{HiddenCache, Key, Kind};
-
 use tantivy::{DocAddress, Searcher};
 
 use super::caches::made_by;
@@ -16,17 +16,20 @@ use crate::model::Model;
 use crate::page_index::{EncodePages, PageToEncode, SourcePages};
 use crate::{Error, PageIndex};
 
-/// Projects the hidden states of pages that `index --keep-hidden` left ([`PageIndex::hidden_folder`]), if the model has the backbone that
-/// made them; renders and encodes all other pages, and those that are pooled, from their sources.
+/// Projects the hidden states of pages that `index --keep-hidden` left ([`PageIndex::hidden_folder`]), if the model has the
+/// backbone that made them; renders and encodes all other pages, and those that are pooled, from their sources.
 pub struct Reprojection<'m> {
     model: &'m Model,
-    /// What stands where on the pages, which hidden states do not say.
+    kept: Option<Kept>,
+    sources: SourcePages<'m>,
+}
+
+/// The states, and the index, which says what stands where on the pages.
+struct Kept {
+    states: Vec<HiddenCache>,
     index: PageIndex,
     searcher: Searcher,
     places: BTreeMap<(String, u32), DocAddress>,
-    kept: Vec<HiddenCache>,
-    sources: SourcePages<'m>,
-    projected: u64,
 }
 
 impl<'m> Reprojection<'m> {
@@ -35,42 +38,43 @@ impl<'m> Reprojection<'m> {
     /// # Errors
     /// The index cannot be opened once more, or its folder not be listed.
     pub fn new(index: &PageIndex, model: &'m Model) -> Result<Self, Error> {
-        let mut kept = Vec::new();
-        let parts = parts_in(&index.hidden_folder())?;
-        // The last part first, as it has the pages that were encoded again.
-        if let Some(backbone) = model.encoder.backbone().filter(|_| !parts.is_empty()) {
-            let of_backbone = |(_, path): &(u64, std::path::PathBuf)| {
-                made_by(backbone.fingerprint, path, Kind::Pages, backbone.hidden_size, 0)
-            };
-            kept.extend(parts.iter().rev().filter_map(of_backbone));
-        }
-        let index = PageIndex::open(index.folder())?;
-        let searcher = index.searcher();
-        let places = index.places(&searcher)?;
-        Ok(Self { model, index, searcher, places, kept, sources: SourcePages::new(model), projected: 0 })
+        Ok(Self { model, kept: Kept::open(index, model)?, sources: SourcePages::new(model) })
     }
 
-    /// Pages that were projected so far; the others were rendered.
-    pub fn projected(&self) -> u64 {
-        self.projected
-    }
-
-    fn project(&mut self, page: &PageToEncode) -> Result<Option<PageVectors>, Error> {
-        let Some(hash) = page.content_hash.as_deref().filter(|hash| PoolFactor::of_content_hash(hash).is_none()) else {
-            return Ok(None);
-        };
+    fn project(&self, page: &PageToEncode) -> Result<Option<PageVectors>, Error> {
+        let unpooled = page.content_hash.as_deref().filter(|hash| PoolFactor::of_content_hash(hash).is_none());
+        let (Some(kept), Some(hash)) = (&self.kept, unpooled) else { return Ok(None) };
         let key = Key::Page(PageId::new(page.doc_id.clone(), page.page));
-        let Some(cache) = self.kept.iter().find(|cache| cache.content_hash(&key) == Some(hash)) else {
+        let Some(cache) = kept.states.iter().find(|cache| cache.content_hash(&key) == Some(hash)) else {
             return Ok(None);
         };
         let Some(states) = cache.get(&key).map_err(TrainError::from)? else { return Ok(None) };
         // A page that came since has its states, but no place here.
-        let Some(at) = self.places.get(&(page.doc_id.clone(), page.page)) else { return Ok(None) };
-        let stored = self.index.page_vectors(&self.searcher, *at)?;
+        let Some(at) = kept.places.get(&(page.doc_id.clone(), page.page)) else { return Ok(None) };
+        let stored = kept.index.page_vectors(&kept.searcher, *at)?;
         let Some(stored) = stored.filter(|stored| stored.vectors.tokens() == states.tokens()) else { return Ok(None) };
         let origin = Origin::Model(self.model.encoder.page_fingerprint());
-        self.projected += 1;
         Ok(Some(PageVectors { vectors: self.model.encoder.project(&states)?, origin, layout: stored.layout }))
+    }
+}
+
+impl Kept {
+    /// What was kept of the pages of `index` by the backbone of `model`, if anything.
+    fn open(index: &PageIndex, model: &Model) -> Result<Option<Self>, Error> {
+        let parts = parts_in(&index.hidden_folder())?;
+        // Fingerprints of backbones take a look at all weights.
+        let Some(backbone) = (!parts.is_empty()).then(|| model.encoder.backbone()).flatten() else { return Ok(None) };
+        let of_backbone =
+            |(_, path): &(u64, PathBuf)| made_by(backbone.fingerprint, path, Kind::Pages, backbone.hidden_size, 0);
+        // The last part first, as it has the pages that were encoded again.
+        let states: Vec<HiddenCache> = parts.iter().rev().filter_map(of_backbone).collect();
+        if states.is_empty() {
+            return Ok(None);
+        }
+        let index = PageIndex::open(index.folder())?;
+        let searcher = index.searcher();
+        let places = index.places(&searcher)?;
+        Ok(Some(Self { states, index, searcher, places }))
     }
 }
 

@@ -124,7 +124,11 @@ fn served(index: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn train(index: &Path, log: &Path, more: &[&str]) -> Ran {
-    let fixed = ["--batch", "32", "--epochs", "12", "--rate", "0.004", "--seed", "1", "--json"];
+    train_for(index, log, ["0.004", "12"], more)
+}
+
+fn train_for(index: &Path, log: &Path, [rate, epochs]: [&str; 2], more: &[&str]) -> Ran {
+    let fixed = ["--batch", "32", "--epochs", epochs, "--rate", rate, "--seed", "1", "--json"];
     let mut command = std::process::Command::new(PROGRAM);
     command.args(["train-from-clicks", "--index"]).arg(index).arg("--clicks").arg(log);
     Ran::of(command.args(fixed).args(more))
@@ -254,15 +258,12 @@ fn pages_learn(mode: &str, model: &Path, rate: &str, epochs: &str) {
     let log = temporary.path().join("clicks.jsonl");
     write_log(&log, &index, Users::Mean);
     let (before, old) = (right(&index), pages(&index));
-    let mut command = std::process::Command::new(PROGRAM);
-    command.args(["train-from-clicks", "--index"]).arg(&index).arg("--clicks").arg(&log).args(["--mode", mode]);
-    command.args(["--batch", "32", "--seed", "1", "--json", "--rate", rate, "--epochs", epochs]);
-    let run = Ran::of(&mut command);
+    let run = train_for(&index, &log, [rate, epochs], &["--mode", mode]);
     let object: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
     let looks = object["metrics"]["validation"].as_array().unwrap().clone();
-    println!("{mode}: {} {before} {} {looks:?}", object["reason"], right(&index));
     assert_eq!((object["decision"].as_str(), object["generation"].as_u64()), (Some("published"), Some(2)), "{run:?}");
-    assert!(right(&index) >= before + QUERIES / 5, "{before} right before, {} after", right(&index));
+    let after = right(&index);
+    assert!(after >= before + QUERIES / 5, "{before} right before, {after} after");
     // Each epoch was looked at, and the pages are those of the new model, all of them.
     assert!(looks.len() > 2 && looks[0]["epoch"] == 0, "{looks:?}");
     let new = pages(&index);

@@ -14,6 +14,9 @@ use crate::encode::Parameter;
 /// Epochs without a gain after which nothing more is hoped for.
 const PATIENCE: usize = 3;
 
+/// What a run's folder keeps of all looks, as JSON.
+pub const LOOKS: &str = "validation.json";
+
 /// A look at the questions.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Look {
@@ -37,7 +40,7 @@ impl<'p> EarlyStop<'p> {
     /// # Errors
     /// What it left is damaged.
     pub fn open(parameters: &'p [Parameter], folder: &Path, resume: bool) -> Result<Self, Error> {
-        let path = folder.join("validation.json");
+        let path = folder.join(LOOKS);
         let looks = match std::fs::read(&path) {
             Ok(text) if resume => serde_json::from_slice(&text).map_err(Error::json(&path))?,
             _ => Vec::new(),
@@ -75,7 +78,7 @@ impl<'p> EarlyStop<'p> {
             std::fs::rename(&draft, self.weights()).map_err(Error::io(&draft))?;
         }
         self.looks.push(look);
-        let path = self.folder.join("validation.json");
+        let path = self.folder.join(LOOKS);
         let write = || {
             let mut file = WholeFile::create(&path)?;
             serde_json::to_writer(&mut file, &self.looks)?;

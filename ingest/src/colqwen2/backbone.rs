@@ -102,7 +102,7 @@ impl ColQwen2 {
             return Err(EncoderError::Input {
                 what: "hidden states",
                 expected: format!("{} values per token", self.hidden_size()),
-                received: format!("{}", states.width()),
+                received: states.width().to_string(),
             });
         }
         let shape = (states.tokens(), states.width());

@@ -19,7 +19,8 @@ pub const PAGE_PIXELS: f64 = 2_007_040.0;
 /// Smaller pictures of pages are enlarged before they are looked at: type is then as large as the training has it. On set pages
 /// of .77 to 1.3 times the budget that brought nDCG@5 from .665 to .699 (`small_checkpoint evaluate`).
 pub const LEAST_PIXELS: f64 = 1_900_000.0;
-/// Pages to train on are larger and smaller by up to this factor, so that type of one size comes in many.
+/// Pages to train on are kept larger and smaller by up to this factor: brought to the size that the model sees, they are as sharp
+/// and as blurred as pictures that others made.
 pub const ZOOM: f64 = 1.3;
 /// Fewer words make no page of text.
 const FEWEST_WORDS: usize = 50;
