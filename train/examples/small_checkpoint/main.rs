@@ -14,6 +14,7 @@
 
 mod crop;
 mod evaluate;
+mod memory;
 mod network;
 mod pieces;
 mod render;
@@ -122,7 +123,7 @@ enum Command {
 
 #[derive(Args)]
 struct Train {
-    /// reading, words, lines, blocks or strips
+    /// reading, words, lines, blocks or tiles
     #[arg(long)]
     stage: Stage,
     /// Training pages, one or more folders

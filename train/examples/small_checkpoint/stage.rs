@@ -10,6 +10,7 @@ use colqwen_index_train::random::{Purpose, Stream};
 use serde_json::json;
 
 use crate::crop::{CELL, Crop, Prepared, Query, Size, ask, draw};
+use crate::memory::Memory;
 use crate::network::Network;
 use crate::pieces::Pieces;
 use crate::render;
@@ -26,8 +27,8 @@ pub enum Stage {
     Lines,
     /// Larger still.
     Blocks,
-    /// As wide as a page: the tiles that pages are encoded in.
-    Strips,
+    /// As large as the tiles that pages are encoded in.
+    Tiles,
 }
 
 /// What a stage consists of.
@@ -88,14 +89,14 @@ impl Stage {
                 weights: weights(0.2, 1.0, 0.5),
                 maxsim_from: 0.0,
             },
-            Self::Strips => Plan {
-                size: size(4, 43),
-                crops: 8,
+            Self::Tiles => Plan {
+                size: size(6, 16),
+                crops: 11,
                 queries: 12,
                 longest: 4,
-                rate: 5e-4,
-                steps: 2000,
-                weights: weights(0.1, 1.0, 0.5),
+                rate: 3e-4,
+                steps: 11_000,
+                weights: weights(0.2, 1.0, 0.5),
                 maxsim_from: 0.0,
             },
         }
@@ -117,8 +118,8 @@ impl Stage {
     }
 }
 
-/// What two tiles share: a line of type, and most of a word.
-const SHARED_ROWS: usize = 1;
+/// What two tiles share: every line of type with the lines around it, and most of a word.
+const SHARED_ROWS: usize = 2;
 const SHARED_COLUMNS: usize = 3;
 /// Steps of the rise of the learning rate, and the share of all steps over which it falls at the end.
 const WARMUP: u64 = 100;
@@ -129,7 +130,9 @@ const TIMED: u64 = 5;
 /// Steps between two lines of the log, and between two looks at held-out pages with saved weights.
 const LOG_EVERY: u64 = 20;
 const JUDGE_EVERY: u64 = 200;
-const JUDGED: usize = 4;
+/// Held-out batches that are looked at, and those before whose cells they are told apart from as well.
+const JUDGED: usize = 8;
+const JUDGED_AMONG: usize = 16;
 
 /// A stage to be trained.
 pub struct Run {
@@ -159,6 +162,7 @@ impl Run {
             plan.steps,
         );
         let began = Instant::now();
+        println!("{}", line("held out", 0, &self.judge(&plan, network, pages[1], &prompt)?, &[]));
         for step in 0..plan.steps {
             let share = step as f64 / plan.steps as f64;
             let mut weights = plan.weights;
@@ -166,7 +170,7 @@ impl Run {
                 weights.maxsim = 0.0;
             }
             let (outcome, mut gradients) = self.one_batch(&plan, (0, step), pages[0], &prompt, |batch| {
-                batch.learn(network, &weights, self.threads, true)
+                batch.learn(network, &weights, self.threads, true, None)
             })?;
             let norm = gradients.clip(CLIP)?;
             let rise = ((step + 1) as f64 / WARMUP as f64).min(1.0);
@@ -182,19 +186,27 @@ impl Run {
                 println!("{}", line("train", step + 1, &outcome, &[("norm", norm), ("steps_per_hour", hourly)]));
             }
             if (step + 1).is_multiple_of(JUDGE_EVERY) || step + 1 == plan.steps {
-                let judged = Weights { maxsim: plan.weights.localised, ..plan.weights };
-                let mut mean = Outcome::default();
-                for round in 0..JUDGED {
-                    let (outcome, _) = self.one_batch(&plan, (1, round as u64), pages[1], &prompt, |batch| {
-                        batch.learn(network, &judged, self.threads, false)
-                    })?;
-                    mean.add(&outcome, 1.0 / JUDGED as f64);
-                }
-                println!("{}", line("held out", step + 1, &mean, &[]));
+                println!("{}", line("held out", step + 1, &self.judge(&plan, network, pages[1], &prompt)?, &[]));
                 network.save(out)?;
             }
         }
         Ok(())
+    }
+
+    /// What is made of held-out `pages`.
+    fn judge(&self, plan: &Plan, network: &Network, pages: &[Prepared], prompt: &[u32]) -> Result<Outcome> {
+        let weights = Weights { maxsim: plan.weights.localised, ..plan.weights };
+        let mut memory = Memory::new(JUDGED_AMONG);
+        let mut mean = Outcome::default();
+        for round in 0..JUDGED_AMONG + JUDGED {
+            let (outcome, _) = self.one_batch(plan, (1, round as u64), pages, prompt, |batch| {
+                batch.learn(network, &weights, self.threads, false, Some(&mut memory))
+            })?;
+            if round >= JUDGED_AMONG {
+                mean.add(&outcome, 1.0 / JUDGED as f64);
+            }
+        }
+        Ok(mean)
     }
 
     /// Draws batch `key` and hands it to `work`.

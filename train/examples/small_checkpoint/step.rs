@@ -1,6 +1,5 @@
 //! One step: crops and queries through the model on several threads, the losses over all of them together, and back.
 
-use std::collections::HashMap;
 use std::thread;
 
 use anyhow::{Result, anyhow};
@@ -10,13 +9,14 @@ use colqwen_index_ingest::colqwen2::ops::Ops;
 use colqwen_index_ingest::colqwen2::pass::{Part, Pass};
 use colqwen_index_ingest::colqwen2::preprocess::Grid;
 use colqwen_index_train::gradients::Gradients;
-use colqwen_index_train::localised::Localised;
+use colqwen_index_train::localised::{Localised, Remembered};
 use colqwen_index_train::loss::{Kind, Loss};
 use colqwen_index_train::maxsim::{MaxSim, Packed};
 use colqwen_index_train::reading::Reading;
 use colqwen_index_train::scores::{Cell, Targets};
 
 use crate::crop::{CLASSES, Crop, PATCH, Prepared, Query, Size};
+use crate::memory::{Memory, Prefixes};
 use crate::network::Network;
 
 /// How much a "yes" of the reading warm-up counts.
@@ -136,9 +136,9 @@ impl Batch<'_> {
         Ok(share)
     }
 
-    /// For each query token the cells of all crops that show a run beginning with the same pieces.
-    fn shown(&self) -> Vec<Vec<u32>> {
-        let mut prefixes: HashMap<&[u32], Vec<u32>> = HashMap::new();
+    /// The cells of all crops that show a run beginning with the same pieces.
+    fn prefixes(&self) -> Prefixes<'_> {
+        let mut prefixes = Prefixes::new();
         let cells = self.size.cells() as u32;
         for (at, crop) in (0u32..).zip(self.crops) {
             for (run, shown) in &crop.shown {
@@ -148,15 +148,17 @@ impl Batch<'_> {
                 }
             }
         }
-        let of_run = |crop: &Crop, run: usize| {
-            let pieces = &self.pages[crop.page].runs[run].pieces;
-            (1..=pieces.len())
-                .map(|length| prefixes.get(&pieces[..length]).cloned().unwrap_or_default())
-                .collect::<Vec<_>>()
+        prefixes
+    }
+
+    /// For each query token the pieces of its run up to itself.
+    fn asked(&self) -> Vec<&[u32]> {
+        let runs = |query: &Query| query.runs.iter().map(|run| (self.crops[query.crop].page, *run)).collect::<Vec<_>>();
+        let pieces = |(page, run): (usize, usize)| {
+            let pieces = &self.pages[page].runs[run].pieces;
+            (1..=pieces.len()).map(move |length| &pieces[..length])
         };
-        let of_query =
-            |query: &Query| query.runs.iter().flat_map(|run| of_run(&self.crops[query.crop], *run)).collect::<Vec<_>>();
-        self.queries.iter().flat_map(of_query).collect()
+        self.queries.iter().flat_map(runs).flat_map(pieces).collect()
     }
 
     /// Crops that show all that a query asks for are no negatives of it.
@@ -175,13 +177,15 @@ impl Batch<'_> {
         Ok(Targets::new(self.crops.len(), cells)?)
     }
 
-    /// The losses of this batch and, where asked for, their gradient, with `threads` threads.
+    /// The losses of this batch and, where asked for, their gradient, with `threads` threads. `memory` has more cells, and
+    /// keeps these.
     pub fn learn(
         &self,
         network: &Network,
         weights: &Weights,
         threads: usize,
         learns: bool,
+        memory: Option<&mut Memory>,
     ) -> Result<(Outcome, Gradients)> {
         let each = self.crops.len().div_ceil(threads.max(1));
         let parts: Vec<(&[Crop], &[Query])> = self
@@ -211,7 +215,16 @@ impl Batch<'_> {
             let (mut of_tokens, mut of_cells) = (tokens.zeros_like()?, cells.zeros_like()?);
             if weights.localised > 0.0 {
                 let uncertain: Vec<bool> = self.crops.iter().flat_map(|crop| crop.uncertain.iter().copied()).collect();
-                let found = Localised::evaluate(tokens, cells, &self.shown(), &uncertain, weights.temperature as f32)?;
+                let (prefixes, asked) = (self.prefixes(), self.asked());
+                let shown: Vec<Vec<u32>> =
+                    asked.iter().map(|pieces| prefixes.get(pieces).cloned().unwrap_or_default()).collect();
+                let past = memory.as_ref().map_or(Ok(None), |memory| memory.cells(&asked))?;
+                let remembered = past.as_ref().map(|(cells, shown)| Remembered { cells, shown });
+                let temperature = weights.temperature as f32;
+                let found = Localised::evaluate(tokens, cells, &shown, &uncertain, remembered, temperature)?;
+                if let Some(memory) = memory {
+                    memory.keep(cells, &uncertain, &prefixes)?;
+                }
                 (outcome.localised, outcome.cell_accuracy) = (found.loss, found.accuracy);
                 of_tokens = (of_tokens + (found.tokens * weights.localised)?)?;
                 of_cells = (of_cells + (found.cells * weights.localised)?)?;

@@ -39,7 +39,7 @@ pub struct SplitOptions {
 
 impl Default for SplitOptions {
     fn default() -> Self {
-        Self { seed: 0, validation: 0.1, gate: 0.2, last: 0.2 }
+        Self { seed: 0, validation: 0.1, gate: 0.3, last: 0.2 }
     }
 }
 
