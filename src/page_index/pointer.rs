@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use colqwen_index_field::Fingerprint;
 use colqwen_index_ingest::embeddings::FurtherColumn;
@@ -19,13 +19,17 @@ pub(super) const RECORD_FILE: &str = "generation.json";
 const MAGIC: &str = "colqwen-index page index";
 /// Version of an index that nothing was published to; such files are written as ever.
 const FIRST_VERSION: u64 = 1;
-/// The newest version: a published generation, whose embeddings stand in its own folder.
-const VERSION: u64 = 2;
+/// Version of a published generation, whose embeddings stand in its own folder.
+const PUBLISHED_VERSION: u64 = 2;
+/// The newest version: the model lies within the index, and its name begins there.
+const VERSION: u64 = 3;
+/// What the name of a model within the index begins with in the file, so that the index can be moved or copied with it.
+const WITHIN: &str = "./";
 
 /// The model that made the pages of an index.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecordedModel {
-    /// Folder, hub id, or `builtin`.
+    /// Folder, hub id, or `builtin`. A folder within the index is written relative to it and read where the index is now.
     pub name: String,
     /// The page fingerprint of the model.
     pub page_fingerprint: Fingerprint,
@@ -71,15 +75,15 @@ fn checksum(index: &serde_json::Value) -> String {
 impl Pointer {
     /// Reads the pointer of the index in `folder`; `None` where there is none.
     pub fn read(folder: &Path) -> Result<Option<Self>, Error> {
-        Self::read_file(folder.join(POINTER_FILE))
+        Self::read_file(folder, folder.join(POINTER_FILE))
     }
 
     /// Reads what the generation in `folder` keeps; `None` where there is none.
     pub fn read_record(folder: &Path) -> Result<Option<Self>, Error> {
-        Self::read_file(folder.join(RECORD_FILE))
+        Self::read_file(index_of(folder), folder.join(RECORD_FILE))
     }
 
-    fn read_file(path: std::path::PathBuf) -> Result<Option<Self>, Error> {
+    fn read_file(index: &Path, path: PathBuf) -> Result<Option<Self>, Error> {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -96,17 +100,24 @@ impl Pointer {
         if checksum(&envelope.index) != envelope.checksum {
             return Err(damaged("its checksum does not match".to_owned()));
         }
-        serde_json::from_value(envelope.index).map(Some).map_err(|error| damaged(error.to_string()))
+        let mut pointer: Self = serde_json::from_value(envelope.index).map_err(|error| damaged(error.to_string()))?;
+        if let Some(model) = &mut pointer.model
+            && let Some(name) = model.name.strip_prefix(WITHIN)
+            && envelope.version == VERSION
+        {
+            model.name = whole(index)?.join(name).display().to_string();
+        }
+        Ok(Some(pointer))
     }
 
     /// Replaces the pointer: write, fsync, rename, fsync of the folder.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
-        self.write_file(folder, POINTER_FILE)
+        self.write_file(folder, folder, POINTER_FILE)
     }
 
     /// Keeps what the pointer says in the generation's own folder.
     pub fn write_record(&self, folder: &Path) -> Result<(), Error> {
-        self.write_file(folder, RECORD_FILE)
+        self.write_file(index_of(folder), folder, RECORD_FILE)
     }
 
     /// The generation whose folder holds the pages.
@@ -114,11 +125,17 @@ impl Pointer {
         self.pages_of.unwrap_or(self.generation)
     }
 
-    fn write_file(&self, folder: &Path, name: &str) -> Result<(), Error> {
+    fn write_file(&self, index: &Path, folder: &Path, name: &str) -> Result<(), Error> {
         let path = folder.join(name);
-        let index = serde_json::to_value(self)
+        let mut written = self.clone();
+        let mut version = if self.previous.is_some() { PUBLISHED_VERSION } else { FIRST_VERSION };
+        if let Some(model) = &mut written.model
+            && let Ok(within) = Path::new(&model.name).strip_prefix(whole(index)?)
+        {
+            (model.name, version) = (format!("{WITHIN}{}", within.display()), VERSION);
+        }
+        let index = serde_json::to_value(written)
             .map_err(|error| Error::Pointer { path: path.clone(), problem: error.to_string() })?;
-        let version = if self.previous.is_some() { VERSION } else { FIRST_VERSION };
         let envelope =
             serde_json::json!({ "magic": MAGIC, "version": version, "checksum": checksum(&index), "index": index });
         let draft = folder.join(format!("{name}.tmp"));
@@ -131,6 +148,17 @@ impl Pointer {
         };
         write().map_err(Error::io(&path, "replace it"))
     }
+}
+
+/// The index that the folder of a generation, finished or not, lies in.
+fn index_of(generation: &Path) -> &Path {
+    generation.ancestors().nth(2).unwrap_or(generation)
+}
+
+/// A folder by its absolute name, as models are recorded.
+fn whole(folder: &Path) -> Result<PathBuf, Error> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    folder.canonicalize().map_err(Error::io(folder, "find it"))
 }
 
 #[cfg(test)]
@@ -187,6 +215,33 @@ mod tests {
         published.write(folder.path()).unwrap();
         assert_eq!((version(), published.pages_generation()), (2, 3));
         assert_eq!(Pointer::read(folder.path()).unwrap(), Some(published));
+    }
+
+    #[test]
+    fn a_model_within_the_index_moves_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        let generation = first.join("generations/000004");
+        fs::create_dir_all(&generation).unwrap();
+        let model = |folder: &Path| RecordedModel {
+            name: folder.canonicalize().unwrap().join("models/000001").display().to_string(),
+            page_fingerprint: Fingerprint::of_parts([("pages", &b"these"[..])]),
+            query_format: "Query: ".to_owned(),
+        };
+        let published = Pointer { previous: Some(3), model: Some(model(&first)), ..pointer() };
+        published.write(&first).unwrap();
+        published.write_record(&generation).unwrap();
+        assert_eq!(Pointer::read(&first).unwrap(), Some(published.clone()));
+        fs::rename(&first, &second).unwrap();
+        let moved = Pointer { model: Some(model(&second)), ..published };
+        assert_eq!(Pointer::read(&second).unwrap(), Some(moved.clone()));
+        assert_eq!(Pointer::read_record(&second.join("generations/000004")).unwrap(), Some(moved.clone()));
+        // One that lies elsewhere stays there, and needs no newer version.
+        let elsewhere = RecordedModel { name: "/models/colqwen2".to_owned(), ..model(&second) };
+        let pointer = Pointer { model: Some(elsewhere), ..moved };
+        pointer.write(&second).unwrap();
+        assert_eq!(Pointer::read(&second).unwrap(), Some(pointer));
+        assert!(fs::read_to_string(second.join(POINTER_FILE)).unwrap().contains("\"version\": 2"));
     }
 
     #[test]

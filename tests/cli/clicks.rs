@@ -162,6 +162,11 @@ fn clicks_teach_the_query_side_and_a_step_back_is_kept() {
     assert!((0..QUERIES).all(|number| !html.contains(&query(number))), "queries go by their hashes");
     let model = index.canonicalize().unwrap().join("models/000002");
     assert!(model.join("page/config.json").exists() && model.join("query/config.json").exists());
+    // The index is its folder: where that is moved to, its model is.
+    let deployed = temporary.path().join("deployed");
+    fs::rename(&index, &deployed).unwrap();
+    let index = deployed;
+    assert_eq!(right(&index), after);
     // The same log again has nothing new.
     let again = train(&index, &log, &[]);
     assert_eq!(again.code, Some(3), "{again:?}");
