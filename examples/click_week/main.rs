@@ -81,7 +81,9 @@ fn main() -> Result<()> {
     let week = arguments.queries_a_day + (arguments.queries_a_day * 6 * 3) / 10;
     let world = World::of(&PageIndex::open(&index)?, week, 200, arguments.seed)?;
     let log = arguments.work.join("clicks.jsonl");
-    let (adversary, target) = adversary(&arguments, &world)?;
+    // Without an adversary this page tells how many lists a page enters by what honest users taught.
+    let target = world.intruder();
+    let adversary = arguments.adversary.as_deref().map(|name| adversary(name, &target)).transpose()?;
     let simulation = Simulation {
         days: 7,
         impressions: arguments.impressions,
@@ -158,7 +160,7 @@ fn main() -> Result<()> {
         "asked, with an answer among those shown": kind(&|at| !is_taught(at) && before[at] > 0.0),
         "asked, without one": kind(&|at| !is_taught(at) && before[at] == 0.0),
     });
-    let entered = target.as_ref().map(|target| world.entered(&index, &*model.encoder, target)).transpose()?;
+    let entered = world.entered(&index, &*model.encoder, &target)?;
     println!(
         "{}",
         json!({
@@ -169,7 +171,7 @@ fn main() -> Result<()> {
             "kinds": kinds,
             "every click an answer": naive.map(|[asked, new]| json!({"repeated": weighted(&asked), "new": mean(&new)})),
             "new": {"before": mean(&before_new), "after": mean(&new), "bm25": mean(&world.bm25(&index, &world.new)?)},
-            "lists_the_adversary_entered": entered, "training": outcome.record.metrics["training_queries"],
+            "lists_the_page_entered": entered, "training": outcome.record.metrics["training_queries"],
             "gate": outcome.record.metrics["gate"]["clicks"]["ndcg_10"], "gate_queries": outcome.record.metrics["gate_queries"],
             "validation": outcome.record.metrics["validation"],
         })
@@ -190,17 +192,15 @@ fn user(name: &str) -> Result<User> {
     }
 }
 
-/// The adversary by its name, and the page it is about.
-fn adversary(arguments: &Arguments, world: &World) -> Result<(Option<Adversary>, Option<PageId>)> {
-    let Some(name) = &arguments.adversary else { return Ok((None, None)) };
-    let page = world.intruder();
-    let adversary = match name.as_str() {
-        "one-page" => Adversary::OnePage { page: page.clone(), share: 0.05 },
-        "sybils" => Adversary::Sybils { page: page.clone(), sessions: 500 },
-        "new-page" => Adversary::NewPage { page: page.clone(), day: 4, share: 0.2 },
+/// The adversary by its name, for `page`.
+fn adversary(name: &str, page: &PageId) -> Result<Adversary> {
+    let page = page.clone();
+    Ok(match name {
+        "one-page" => Adversary::OnePage { page, share: 0.05 },
+        "sybils" => Adversary::Sybils { page, sessions: 500 },
+        "new-page" => Adversary::NewPage { page, day: 4, share: 0.2 },
         other => bail!("expected one-page, sybils or new-page, received {other:?}"),
-    };
-    Ok((Some(adversary), Some(page)))
+    })
 }
 
 /// The texts of the queries that the last run learnt from.

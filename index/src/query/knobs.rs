@@ -12,9 +12,9 @@ pub struct Knobs {
     /// indexes.
     pub probes: f32,
     /// What a centroid may score less than a page's best one for its tokens to enter the page's coarse score, in standard
-    /// deviations of what the page's largest residual adds to a score. At 1 made-up pages are found as well, but a hundredth of the hits is lost among pages
-    /// of a model, whose residuals are no noise (`benches/real_pages`: .967 of exact's hits at the default effort, .986 at 2, .989
-    /// at 3 in half as much time again).
+    /// deviations of what the page's largest residual adds to a score. At 1 made-up pages are found as well, but a hundredth of
+    /// the hits is lost among pages of a model, whose residuals are no noise (`benches/real_pages`: .967 of exact's hits at the
+    /// default effort, .986 at 2, .989 at 3 in half as much time again).
     pub reach: f32,
     /// What of the allowed loss may stem from pages known by inverted lists only, by centroids only, and by coarse codes only;
     /// taken relative to their sum.
