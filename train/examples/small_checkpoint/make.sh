@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the small checkpoint from nothing: manuals of Debian 12 packages are rendered, pages are set in fonts of others, seven stages
 # train on them, the last one is exported and evaluated on manuals and fonts of further packages. usage: make.sh FOLDER
-# Some four hours on 2 cores with AVX-512, 13 GB of memory; every stage can be run again alone, from the one before.
+# Some five hours on 2 cores with AVX-512, 13 GB of memory; every stage can be run again alone, from the one before.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 mkdir -p "$1"
@@ -83,7 +83,7 @@ stage reading --stage reading
 stage words --stage words
 stage lines --stage lines
 stage blocks --stage blocks
-# The long ones: an hour and an hour and a half.
+# The long ones: an hour, an hour and a half, and an hour.
 stage long --stage blocks --steps 14000
 stage longer --stage blocks --steps 18000 --seed 6
 # Seven of ten pages are set ones now, as those are harder.
