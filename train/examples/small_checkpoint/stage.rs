@@ -162,8 +162,8 @@ impl Run {
             gflop * tiles,
             plan.steps,
         );
-        let began = Instant::now();
         println!("{}", line("held out", 0, &self.judge(&plan, network, pages[1], &prompt)?, &[]));
+        let began = Instant::now();
         for step in 0..plan.steps {
             let share = step as f64 / plan.steps as f64;
             let mut weights = plan.weights;
