@@ -18,6 +18,7 @@ use clap::Parser;
 use colqwen_index::field::{Effort, PageHit, SearchReport};
 use colqwen_index::model::Model;
 use colqwen_index::tantivy::{DocAddress, Searcher};
+use colqwen_index::train::random::{Purpose, Stream};
 use colqwen_index::{LateInteractionQuery, PageIndex, QueryVectors};
 use colqwen_index_field::codes_bench::Pages;
 use colqwen_index_field::{Knobs, Precision};
@@ -60,18 +61,6 @@ struct Args {
     bench: bool,
 }
 
-/// SplitMix64 (Steele et al., 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) % limit.max(1) as u64) as usize
-    }
-}
-
 fn words_of(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphabetic()).map(str::to_ascii_lowercase);
     words.filter(|word| (4..=12).contains(&word.len())).collect()
@@ -92,7 +81,7 @@ fn questions(index: &PageIndex, searcher: &Searcher, args: &Args) -> Result<Vec<
     if pages.is_empty() {
         return Err("no page has four rare words in its text layer".into());
     }
-    let mut random = Random(args.seed);
+    let mut random = Stream::new(args.seed, Purpose::Choice, &[]);
     let question = |_| {
         let words = &pages[random.below(pages.len())];
         let mut chosen = BTreeSet::new();

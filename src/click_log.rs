@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -45,6 +46,8 @@ use crate::page_index::Hit;
 
 /// The version of the lines.
 const VERSION: u64 = 1;
+/// The longest session or document that a reader takes.
+const MAX_ID_BYTES: usize = 65_000;
 
 /// Appends to a log file. Threads may share it, and several processes may append to one file: each line is one write to a file
 /// opened for appending, under a lock. A line is in the hands of the operating system when its call returns, and survives a crash
@@ -113,7 +116,7 @@ impl ShownPage {
 /// One list of pages shown to one person.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Impression<'a> {
-    /// Whoever searches, for as long as that is one person at one task; best a random id, salted.
+    /// Whoever searches, for as long as that is one person at one task; best a random id, salted. Never empty.
     pub session: &'a str,
     /// What was asked.
     pub query: LoggedQuery<'a>,
@@ -175,8 +178,10 @@ impl ClickLog {
     /// Records that pages were shown, now.
     ///
     /// # Errors
-    /// The line cannot be written.
+    /// There is no session, a page has no document, a page or a rank is 0, or two have one rank: whoever reads the log would
+    /// refuse the line. Or it cannot be written.
     pub fn impression(&self, shown: &Impression<'_>) -> Result<ImpressionId, Error> {
+        check(shown)?;
         let id = ImpressionId(uuid::Uuid::new_v4().to_string());
         let (query, query_hmac) = match shown.query {
             LoggedQuery::Text(text) => (Some(text), None),
@@ -240,6 +245,27 @@ impl ClickLog {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         append_line(&mut file, text).map_err(Error::io(&self.path, "write it"))
     }
+}
+
+/// What readers of the log ask of an impression.
+fn check(impression: &Impression<'_>) -> Result<(), Error> {
+    let refuse = |field, expected, received: String| Err(Error::Impression { field, expected, received });
+    let named = |field, text: &str| match text.len() {
+        1..=MAX_ID_BYTES => Ok(()),
+        other => refuse(field, "text of 1 to 65000 bytes", format!("{other} bytes")),
+    };
+    named("session", impression.session)?;
+    let mut ranks = HashSet::new();
+    for shown in impression.shown {
+        named("doc_id of a page", &shown.doc_id)?;
+        if shown.page == 0 {
+            return refuse("page", "a number from 1", format!("0 of {:?}", shown.doc_id));
+        }
+        if shown.rank == 0 || !ranks.insert(shown.rank) {
+            return refuse("rank", "a number from 1, each once", format!("{} of {:?}", shown.rank, shown.doc_id));
+        }
+    }
+    Ok(())
 }
 
 /// Appends one line by one write. A line that a crash cut off is ended first, so that it spoils no other one.
@@ -307,7 +333,7 @@ mod tests {
                 randomised: true,
             })
             .unwrap();
-        let second = Impression { query: LoggedQuery::Hmac("00ff"), ..Impression::default() };
+        let second = Impression { session: "t", query: LoggedQuery::Hmac("00ff"), ..Impression::default() };
         assert_ne!(log.impression(&second).unwrap(), id);
         log.click(&id, 2, Some(Duration::from_millis(1234))).unwrap();
         log.click(&id, 1, None).unwrap();
@@ -338,6 +364,26 @@ mod tests {
         assert_eq!(lines[2], click);
         assert_eq!(lines[3], json!({"v": 1, "kind": "click", "impression": id.to_string(), "rank": 1}));
         assert_eq!(lines[4], json!({"v": 1, "kind": "view", "impression": id.to_string(), "depth": 5}));
+    }
+
+    #[test]
+    fn what_a_reader_would_refuse_is_not_logged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let log = ClickLog::append(&path).unwrap();
+        let refused = |session: &str, change: &dyn Fn(&mut Vec<ShownPage>)| {
+            let mut shown = shown();
+            change(&mut shown);
+            let impression = Impression { session, shown: &shown, ..Impression::default() };
+            log.impression(&impression).unwrap_err().to_string()
+        };
+        assert!(refused("", &|_| {}).contains("session"));
+        assert!(refused(&"s".repeat(65_001), &|_| {}).contains("65001"));
+        assert!(refused("s", &|shown| shown[0].doc_id.clear()).contains("doc_id"));
+        assert!(refused("s", &|shown| shown[1].page = 0).contains("page"));
+        assert!(refused("s", &|shown| shown[1].rank = 0).contains("rank"));
+        assert!(refused("s", &|shown| shown[1].rank = 1).contains("each once"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }
 
     #[test]

@@ -233,6 +233,22 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Another run of `train-from-clicks` is at work.
+    #[error("another train-from-clicks is at work on {path:?}; try again when it is done")]
+    RunUnderWay {
+        /// The index.
+        path: PathBuf,
+    },
+    /// Another generation came into use while a model was compared with the one before.
+    #[error("generation {current} of {path:?} came into use meanwhile, the new model was compared with generation {compared}; run again")]
+    NotCompared {
+        /// The index.
+        path: PathBuf,
+        /// The generation in use now.
+        current: u32,
+        /// The one that the new model was compared with.
+        compared: u32,
+    },
     /// Another generation is in use than the one that is open.
     #[error("{path:?} is open at generation {opened}, and generation {current} is in use now; call `reload` first")]
     OtherGeneration {
@@ -310,6 +326,16 @@ pub enum Error {
     TwoParts {
         /// The folder.
         path: PathBuf,
+    },
+    /// What was shown cannot be logged.
+    #[error("an impression to log: {field} is to be {expected}, received {received}")]
+    Impression {
+        /// The field.
+        field: &'static str,
+        /// What it is to be.
+        expected: &'static str,
+        /// What it is.
+        received: String,
     },
     /// A click on rank 0.
     #[error("ranks count from 1, received a click on rank 0")]

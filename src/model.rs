@@ -67,6 +67,21 @@ pub fn load_colqwen2(name: &str, device: &str) -> Result<ColQwen2, Error> {
     Ok(ColQwen2::load(&folder, &LoadOptions { device, base, ..LoadOptions::default() })?)
 }
 
+/// The shape, `dim x hidden_size`, of the projection that the checkpoint of this name lacks, and its folder; none if it has
+/// one.
+///
+/// # Errors
+/// As [`load_colqwen2`].
+#[cfg(feature = "train")]
+pub(crate) fn missing_projection(name: &str) -> Result<Option<(PathBuf, [usize; 2])>, Error> {
+    // Both have one, and neither is a checkpoint in a folder.
+    if name == builtin::NAME || TwoParts::is_folder(Path::new(name)) {
+        return Ok(None);
+    }
+    let (folder, _) = resolve(name)?;
+    Ok(colqwen_index_ingest::colqwen2::missing_projection(&folder)?.map(|shape| (folder, shape)))
+}
+
 #[cfg(feature = "hub")]
 fn resolve(name: &str) -> Result<(PathBuf, Option<PathBuf>), Error> {
     use colqwen_index_ingest::hub;
@@ -74,7 +89,10 @@ fn resolve(name: &str) -> Result<(PathBuf, Option<PathBuf>), Error> {
         let resolved = hub::resolve(name)?;
         return Ok((resolved.dir, resolved.base));
     }
-    Ok((PathBuf::from(name), None))
+    let folder = PathBuf::from(name);
+    // An adapter that was trained on a checkpoint of the hub.
+    let base = hub::base_of(&folder)?;
+    Ok((folder, base))
 }
 
 #[cfg(not(feature = "hub"))]

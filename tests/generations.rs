@@ -325,6 +325,17 @@ fn a_model_for_the_same_pages_is_published_without_touching_them() {
 }
 
 #[test]
+fn after_the_last_number_nothing_is_published() {
+    let (_folder, mut index) = index();
+    std::fs::create_dir(index.folder().join("generations/4294967295")).unwrap();
+    let error = index.publish_model(model(1), KeepGenerations::default()).unwrap_err();
+    assert!(error.to_string().contains("no number above 4294967295"), "{error}");
+    index.reload().unwrap();
+    assert_eq!(index.generation(), 1);
+    assert_pages(&index, 1, 1..=PAGES);
+}
+
+#[test]
 fn no_answer_mixes_models_while_generations_are_published() {
     let (_folder, mut index) = index();
     let folder = index.folder().to_owned();

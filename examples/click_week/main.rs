@@ -9,9 +9,11 @@
 //! colqwen-index index manuals --index base
 //! cargo run --release --example click_week -- --index base --work week --user position-1-0.05 --seed 1
 //! ```
-//! One line of JSON per run goes to stdout. Where the gate refuses a query encoder, `after` is what it would have done.
+//! One line of JSON per run goes to stdout. Where the gate refuses a query encoder, `after` is what it would have done. `both` is
+//! both kinds of queries by traffic, `repeated` those of the week, `new` those that nobody asked.
 
 mod naive;
+mod rehearsal;
 #[path = "../../train/tests/clicks/simulator.rs"]
 #[allow(dead_code, reason = "adversaries and noise are drawn by name")]
 mod simulator;
@@ -28,11 +30,15 @@ use clap::Parser;
 use colqwen_index::PageIndex;
 use colqwen_index::clicks::{ClickOptions, Event, Mode, train_from_clicks};
 use colqwen_index::model::Model;
-use colqwen_index::train::data::PageId;
+use colqwen_index::train::data::{PageId, TrainingData};
 use serde_json::json;
 
 use simulator::{Adversary, Simulation, User};
 use world::World;
+
+/// The share of the traffic to come that new queries have: of the next day's queries 30 % are new to the week, of those a week
+/// later nearly all.
+const NEW: f64 = 0.5;
 
 /// Simulate a week of clicks on an index and train from them
 #[derive(Parser)]
@@ -67,6 +73,10 @@ struct Arguments {
     /// Train on every click as well, as a program without care would, and judge that beside it
     #[arg(long)]
     naive: bool,
+    /// Train without the questions of clicks as well, on those of the pages' own words alone, and judge that beside it: what of
+    /// the gain is owed to clicks
+    #[arg(long)]
+    rehearsal_only: bool,
     /// Write the log and stop there, for the command line to be tried on
     #[arg(long)]
     only_log: bool,
@@ -74,6 +84,9 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.rehearsal_only && arguments.mode != Mode::QuerySide {
+        bail!("--rehearsal-only trains the query side, received --mode {}", arguments.mode);
+    }
     let index = arguments.work.join("index");
     if !index.exists() {
         copy(&arguments.index, &index)?;
@@ -144,10 +157,21 @@ fn main() -> Result<()> {
         Ok([judge(&world.asked)?, judge(&world.new)?])
     });
     let naive = naive.transpose()?;
-    // Every second query of the weeks to come is new, as far as the week's own share says.
+    let taught = last_questions(&arguments.work.join("index"))?;
+    let rehearsed = arguments.rehearsal_only.then(|| -> Result<_> {
+        let base = PageIndex::open(&arguments.index)?;
+        let chosen = (arguments.batch, arguments.epochs, arguments.rate, arguments.seed);
+        let model = rehearsal::train(&base, taught.clone(), chosen, &arguments.work.join("rehearsal"))?;
+        let judge = |queries: &[String]| world.judge(&base, &*model.encoder, queries);
+        Ok([judge(&world.asked)?, judge(&world.new)?])
+    });
+    let rehearsed = rehearsed.transpose()?;
     let weighted = |of: &[f64]| of.iter().zip(&traffic).map(|(ndcg, share)| ndcg * share).sum::<f64>();
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
-    let taught = taught(&arguments.work.join("index"))?;
+    let both = |asked: &[f64], new: &[f64]| (1.0 - NEW) * weighted(asked) + NEW * mean(new);
+    let figures = |[asked, new]: [Vec<f64>; 2]| json!({"repeated": weighted(&asked), "new": mean(&new), "both": both(&asked, &new)});
+    let bm25 = [world.bm25(&index, &world.asked)?, world.bm25(&index, &world.new)?];
+    let taught: BTreeSet<String> = taught.questions.into_iter().map(|question| question.query).collect();
     // Unweighted: what the training did to which kind of query.
     let kind = |wanted: &dyn Fn(usize) -> bool| {
         let of =
@@ -167,10 +191,11 @@ fn main() -> Result<()> {
             "user": arguments.user, "adversary": arguments.adversary, "seed": arguments.seed,
             "decision": outcome.record.decision, "reason": outcome.record.reason, "seconds": seconds,
             "pages": world.pages(), "impressions": arguments.impressions, "asked": world.asked.len(),
-            "repeated": {"before": weighted(&before), "after": weighted(&repeated), "bm25": weighted(&world.bm25(&index, &world.asked)?)},
+            "repeated": {"before": weighted(&before), "after": weighted(&repeated), "bm25": weighted(&bm25[0])},
             "kinds": kinds,
-            "every click an answer": naive.map(|[asked, new]| json!({"repeated": weighted(&asked), "new": mean(&new)})),
-            "new": {"before": mean(&before_new), "after": mean(&new), "bm25": mean(&world.bm25(&index, &world.new)?)},
+            "every click an answer": naive.map(figures), "rehearsal only": rehearsed.map(figures),
+            "new": {"before": mean(&before_new), "after": mean(&new), "bm25": mean(&bm25[1])},
+            "both": {"before": both(&before, &before_new), "after": both(&repeated, &new), "bm25": both(&bm25[0], &bm25[1])},
             "lists_the_page_entered": entered, "training": outcome.record.metrics["training_queries"],
             "gate": outcome.record.metrics["gate"]["clicks"]["ndcg_10"], "gate_queries": outcome.record.metrics["gate_queries"],
             "validation": outcome.record.metrics["validation"],
@@ -203,13 +228,11 @@ fn adversary(name: &str, page: &PageId) -> Result<Adversary> {
     })
 }
 
-/// The texts of the queries that the last run learnt from.
-fn taught(index: &Path) -> Result<BTreeSet<String>> {
-    let folder = index.join("negatives");
-    let Ok(entries) = fs::read_dir(&folder) else { return Ok(BTreeSet::new()) };
+/// The questions that the last run learnt from.
+fn last_questions(index: &Path) -> Result<TrainingData> {
+    let Ok(entries) = fs::read_dir(index.join("negatives")) else { return Ok(TrainingData::default()) };
     let last = entries.filter_map(|entry| Some(entry.ok()?.path())).max();
-    let questions = last.map(colqwen_index::train::data::read).transpose()?.unwrap_or_default().questions;
-    Ok(questions.into_iter().map(|question| question.query).collect())
+    Ok(last.map(colqwen_index::train::data::read).transpose()?.unwrap_or_default())
 }
 
 /// The folder of the last model that was trained.

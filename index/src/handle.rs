@@ -157,8 +157,8 @@ impl LateInteraction {
     /// an index writer would end it.
     ///
     /// # Errors
-    /// `field` is no late-interaction field or has another dimension, the document already has a value for it, or the
-    /// page's model is known and is not that of the index.
+    /// `field` is no late-interaction field or has another dimension, the document already has a value for it, the page's
+    /// layout does not fit its tokens, or its model is known and is not that of the index.
     pub fn add(&self, document: &mut TantivyDocument, field: Field, page: &PageVectors) -> Result<(), Error> {
         let served = self.served()?;
         let late = served.late_field(field)?;
@@ -168,6 +168,10 @@ impl LateInteraction {
         }
         if document.get_first(field).is_some() {
             return Err(Error::TwoValues { field: late.name.clone() });
+        }
+        // Whoever made it without `with_layout` has not checked it.
+        if let Some(layout) = &page.layout {
+            layout.check(page.vectors.tokens())?;
         }
         if let Origin::Model(received) = page.origin {
             let mut models = served.models.lock().unwrap_or_else(PoisonError::into_inner);

@@ -52,18 +52,36 @@ impl PageLayout {
             Some(lists) if lists.len() != tokens => {
                 Some(format!("token_patches has {} lists for {tokens} tokens", lists.len()))
             }
-            Some(lists) => lists.iter().flatten().find(|patch| usize::from(**patch) >= self.patches()).map(|patch| {
-                format!("token_patches names patch {patch} of a grid of {} x {}", self.grid_rows, self.grid_cols)
-            }),
+            Some(lists) => lists.iter().enumerate().find_map(|(token, patches)| self.list_problem(token, patches)),
             None => None,
         };
         problem.map_or(Ok(()), |problem| Err(Error::Layout { problem }))
     }
 
+    /// What is wrong with the patches of one pooled token.
+    fn list_problem(&self, token: usize, patches: &[u16]) -> Option<String> {
+        let (rows, columns) = (self.grid_rows, self.grid_cols);
+        // Each patch once; and lengths are stored as u16.
+        let most = self.patches().min(usize::from(u16::MAX));
+        if patches.len() > most {
+            let received = patches.len();
+            return Some(format!(
+                "token_patches of token {token} names {received} patches, a grid of {rows} x {columns} has at most {most}"
+            ));
+        }
+        let outside = patches.iter().find(|patch| usize::from(**patch) >= self.patches())?;
+        Some(format!("token_patches names patch {outside} of a grid of {rows} x {columns}"))
+    }
+
     /// The patches that `token` stands for: one for an image token, none for a prompt token, any number when pooled.
     pub fn patches_of(&self, token: usize) -> Vec<PatchBox> {
         match &self.token_patches {
-            Some(lists) => lists.get(token).into_iter().flatten().map(|patch| self.patch_box(*patch)).collect(),
+            Some(lists) => {
+                let patches = lists.get(token).into_iter().flatten();
+                // Of a layout that nobody has checked, names of patches outside the grid mean nothing.
+                let inside = patches.filter(|patch| usize::from(**patch) < self.patches());
+                inside.map(|patch| self.patch_box(*patch)).collect()
+            }
             None => token
                 .checked_sub(usize::from(self.first_patch))
                 .filter(|patch| *patch < self.patches())
@@ -111,6 +129,28 @@ mod tests {
         assert!(pooled.check(3).is_err());
         let outside = PageLayout { token_patches: Some(vec![vec![6]]), ..layout() };
         assert!(outside.check(1).unwrap_err().to_string().contains("patch 6"));
+    }
+
+    #[test]
+    fn lists_longer_than_the_grid_are_refused() {
+        let pooled = |grid_rows, grid_cols, patches: usize| {
+            let token_patches = Some(vec![vec![0; patches]]);
+            PageLayout { grid_rows, grid_cols, token_patches, ..layout() }.check(1).map_err(|error| error.to_string())
+        };
+        assert_eq!(pooled(2, 3, 6), Ok(()));
+        assert!(pooled(2, 3, 7).unwrap_err().contains("names 7 patches, a grid of 2 x 3 has at most 6"));
+        // As u16 the length would be 0.
+        assert_eq!(pooled(256, 256, 65_535), Ok(()));
+        assert!(pooled(256, 256, 65_536).unwrap_err().contains("at most 65535"));
+    }
+
+    #[test]
+    fn a_grid_without_patches_has_no_boxes() {
+        for (grid_rows, grid_cols) in [(0, 3), (2, 0), (0, 0)] {
+            let token_patches = Some(vec![vec![0]]);
+            let unchecked = PageLayout { grid_rows, grid_cols, token_patches, ..layout() };
+            assert!(unchecked.patches_of(0).is_empty() && unchecked.check(1).is_err());
+        }
     }
 
     #[test]

@@ -101,8 +101,23 @@ impl<'a> FieldMerge<'a> {
         Ok(())
     }
 
+    /// The vectors of a page that is to be coded anew. Damaged ones would go on into the codebook, and into every page that it
+    /// codes.
     fn values(&self, page: &MergedPage<'_>) -> Result<Vec<f32>, Error> {
-        page.file.values(self.late.field, page.place)
+        let values = page.file.values(self.late.field, page.place)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(at) => {
+                let (dim, entry) = (page.table.dim, page.entry());
+                let (token, at, received) = (at / dim, at % dim, values[at]);
+                let problem = format!(
+                    "its vectors are damaged: document {}, token {token} has {received} at position {at}, expected a finite value; \
+                     delete or replace the document",
+                    entry.doc
+                );
+                Err(Error::SegmentFile { segment: page.file.segment().to_owned(), problem })
+            }
+        }
     }
 
     fn plan(&self, depth: Depth) -> Result<Plan, Error> {

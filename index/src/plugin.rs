@@ -15,7 +15,7 @@ use crate::merge::FieldMerge;
 use crate::options::{LateField, late_fields};
 use crate::replacement::Replacement;
 use crate::rows::{docs_by_row, row_field};
-use crate::segment::{EXTENSION, EncodedPage, PageHead, SegmentFile, SegmentFileWriter};
+use crate::segment::{EXTENSION, EncodedPage, FieldTable, PageHead, SegmentFile, SegmentFileWriter};
 use crate::spool::PageSpool;
 use crate::value::FieldValue;
 use crate::{Error, ROW_FIELD};
@@ -39,11 +39,43 @@ pub(crate) fn component() -> SegmentComponent {
 /// Opens the file of a segment that a reader holds.
 pub(crate) fn open_segment_file(reader: &SegmentReader) -> Result<SegmentFile, Error> {
     let segment = reader.segment_id().uuid_string();
-    match reader.open_read(component()) {
-        Ok(file) => SegmentFile::open(segment, file),
-        Err(tantivy::directory::error::OpenReadError::FileDoesNotExist(path)) => Err(Error::SegmentGone { path }),
-        Err(error) => Err(Error::Tantivy(error.into())),
+    let file = match reader.open_read(component()) {
+        Ok(file) => SegmentFile::open(segment, file)?,
+        Err(tantivy::directory::error::OpenReadError::FileDoesNotExist(path)) => {
+            return Err(Error::SegmentGone { path });
+        }
+        Err(error) => return Err(Error::Tantivy(error.into())),
+    };
+    match foreign_in(&file, reader)? {
+        Some(problem) => Err(Error::SegmentFile { segment: file.segment().to_owned(), problem }),
+        None => Ok(file),
     }
+}
+
+/// What a file holds that a segment cannot have, if it is the file of another segment or index under this one's name.
+fn foreign_in(file: &SegmentFile, reader: &SegmentReader) -> Result<Option<String>, Error> {
+    let known = late_fields(reader.schema())?;
+    let foreign = |table: &FieldTable| {
+        let (name, field) = (&table.name, known.iter().find(|late| late.field.field_id() == table.field_id));
+        let Some(LateField { options, .. }) = field else {
+            return Some(format!("it holds vectors of a field {name:?} that the schema does not have"));
+        };
+        let received = (table.dim, table.precision, table.keeps_f16);
+        let expected = (options.dim(), options.precision(), options.keeps_f16());
+        if received != expected {
+            return Some(format!(
+                "field {name:?}: the schema expects (dim, precision, f16 kept) {expected:?}, received {received:?}"
+            ));
+        }
+        let documents = reader.max_doc();
+        let beyond = table.pages.last().filter(|page| page.doc >= documents)?;
+        Some(format!(
+            "field {name:?}: expected vectors of documents below {documents}, received those of {}: is it the file of \
+             another segment?",
+            beyond.doc
+        ))
+    };
+    Ok(file.fields().find_map(foreign))
 }
 
 impl SegmentPlugin for LateInteractionPlugin {

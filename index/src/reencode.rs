@@ -165,6 +165,9 @@ impl Reencoded {
         if received != expected {
             return Err(Error::Dim { field: late.name.clone(), received, expected });
         }
+        if let Some(layout) = &page.layout {
+            layout.check(page.vectors.tokens())?;
+        }
         match (self.origin, page.origin) {
             (Origin::Model(expected), Origin::Model(received)) if expected != received => {
                 return Err(Error::OtherPageModel { field: late.name.clone(), expected, received });

@@ -76,7 +76,7 @@ fn encode_layout(layout: &PageLayout) -> Vec<u8> {
     }
     bytes.push(u8::from(layout.token_patches.is_some()));
     for patches in layout.token_patches.iter().flatten() {
-        // A list names patches of one grid, whose count fits u16 wherever indices do.
+        // Longer lists are refused where layouts are checked.
         bytes.extend_from_slice(&(patches.len() as u16).to_le_bytes());
         bytes.extend(patches.iter().flat_map(|patch| patch.to_le_bytes()));
     }

@@ -46,7 +46,7 @@ use rayon::prelude::*;
 pub use self::backbone::HiddenStates;
 pub use self::config::{Config, TextConfig, VisionConfig};
 pub use self::load::{LoadOptions, WeightMemory, parse_device};
-pub use self::save::save_new_model;
+pub use self::save::{missing_projection, save_new_model};
 pub use self::settings::Settings;
 
 pub(crate) use self::adapter::CONFIG as ADAPTER_CONFIG;
@@ -179,7 +179,7 @@ impl ColQwen2 {
     /// The model's input for a batch of queries.
     ///
     /// # Errors
-    /// The tokenizer refuses a text.
+    /// The tokenizer refuses a text, or makes more tokens of it than a query may have.
     pub fn query_input(&self, queries: &[&str]) -> Result<ModelInput, EncoderError> {
         let ids = |query: &&str| self.tokens.query(query, self.query_format);
         let sequences = queries.iter().map(ids).collect::<Result<_, _>>()?;

@@ -34,14 +34,28 @@ const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The hub cannot be reached, does not know the id, or the repository holds no safetensors weights.
 pub fn resolve(id: &str) -> Result<Resolved, EncoderError> {
     let dir = download(id)?;
+    Ok(Resolved { base: base_of(&dir)?, dir })
+}
+
+/// Where the folder `dir` holds an adapter of a base from the hub: the base's folder, brought here as [`resolve`] does.
+///
+/// # Errors
+/// As [`resolve`], or the adapter's configuration is damaged.
+pub fn base_of(dir: &Path) -> Result<Option<PathBuf>, EncoderError> {
+    base_id(dir)?.map(|id| download(&id)).transpose()
+}
+
+/// The hub id of the base that the adapter in `dir` names; none where it names a folder, or where there is no adapter.
+fn base_id(dir: &Path) -> Result<Option<String>, EncoderError> {
     let path = dir.join(ADAPTER_CONFIG);
     if !path.is_file() {
-        return Ok(Resolved { dir, base: None });
+        return Ok(None);
     }
     let bytes = std::fs::read(&path).map_err(EncoderError::io(&path))?;
     let config: serde_json::Value = serde_json::from_slice(&bytes).map_err(EncoderError::json(&path))?;
     let base = config.get("base_model_name_or_path").and_then(|base| base.as_str()).unwrap_or_default();
-    if is_hub_id(base) { Ok(Resolved { base: Some(download(base)?), dir }) } else { Ok(Resolved { dir, base: None }) }
+    // Folders are looked for beside the adapter, too.
+    Ok((is_hub_id(base) && !dir.join(base).exists()).then(|| base.to_owned()))
 }
 
 /// Whether `name` has the form `org/name` and is not a folder of this machine.
@@ -97,6 +111,23 @@ mod tests {
         for folder in ["colqwen2", "./model", "../model/x", "/models/colqwen2", "a/b/c", "src/hub.rs"] {
             assert!(!is_hub_id(folder), "{folder}");
         }
+    }
+
+    #[test]
+    fn the_base_of_an_adapter_is_of_the_hub_or_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = |name: &str| {
+            let config = format!("{{\"base_model_name_or_path\": \"{name}\"}}");
+            std::fs::write(folder.path().join(ADAPTER_CONFIG), config).unwrap();
+            base_id(folder.path()).unwrap()
+        };
+        assert_eq!(base("vidore/colqwen2-base").as_deref(), Some("vidore/colqwen2-base"));
+        for of_folder in ["base", "../base", "/models/base", ""] {
+            assert_eq!(base(of_folder), None, "{of_folder}");
+        }
+        std::fs::create_dir_all(folder.path().join("vidore/colqwen2-base")).unwrap();
+        assert_eq!(base("vidore/colqwen2-base"), None, "it lies beside the adapter");
+        assert_eq!(base_id(&folder.path().join("vidore")).unwrap(), None, "no adapter");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Folders that appear complete under their name or not at all.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::encoder::EncoderError;
 
@@ -17,6 +17,8 @@ pub fn write<E: From<EncoderError>>(dir: &Path, write: impl FnOnce(&Path) -> Res
         );
         return Err(EncoderError::io(dir)(exists).into());
     }
+    // Behind a slash at the end the draft's name would be one within the folder.
+    let dir = &dir.components().collect::<PathBuf>();
     let mut draft = dir.as_os_str().to_owned();
     draft.push(format!(".tmp-{}", std::process::id()));
     let draft = Path::new(&draft);
@@ -48,5 +50,11 @@ mod tests {
         write(&dir, put).unwrap();
         assert!(write(&dir, put).unwrap_err().to_string().contains("exists"));
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+        write(&parent.path().join("slash/"), |draft| {
+            assert_eq!(draft.parent(), Some(parent.path()));
+            put(draft)
+        })
+        .unwrap();
+        assert!(parent.path().join("slash/one").exists());
     }
 }

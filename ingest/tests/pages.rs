@@ -10,6 +10,11 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 
 /// A PDF with one page per content stream, in Helvetica (`/F1`); `page` is added to each page's dictionary.
 fn pdf(page: &str, contents: &[&str]) -> Vec<u8> {
+    pdf_with(page, contents, &[])
+}
+
+/// As [`pdf`], with further objects.
+fn pdf_with(page: &str, contents: &[&str], further: &[&str]) -> Vec<u8> {
     let kids: Vec<String> = (0..contents.len()).map(|index| format!("{} 0 R", 4 + 2 * index)).collect();
     let mut objects = vec![
         "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
@@ -23,6 +28,7 @@ fn pdf(page: &str, contents: &[&str]) -> Vec<u8> {
         ));
         objects.push(format!("<< /Length {} >>\nstream\n{content}\nendstream", content.len()));
     }
+    objects.extend(further.iter().map(|object| (*object).to_owned()));
     let mut file = b"%PDF-1.7\n".to_vec();
     let mut offsets = Vec::new();
     for (index, object) in objects.iter().enumerate() {
@@ -203,6 +209,32 @@ fn broken_pdfs_are_told_apart() {
 }
 
 #[test]
+fn images_of_a_pdf_that_say_they_are_huge_are_refused() {
+    let image = |size: &str| {
+        let image =
+            format!("<< /Type /XObject /Subtype /Image {size} /BitsPerComponent 1 /Length 1 >>\nstream\nx\nendstream");
+        pdf_with("", &[""], &[&image])
+    };
+    let huge = "an image says that it has 1000000 x 1000000 pixels, expected at most 1073741824";
+    for size in [
+        "/Width 1000000 /Height 1000000",
+        "/Width 8 /Height 1000000 /DecodeParms << /Columns 1000000 >>",
+        "/Width 8 /Height 1000000 /DecodeParms [null << /Columns 1000000 >>]",
+    ] {
+        let error = error_of(&image(size));
+        assert!(matches!(error, PageError::Damaged { .. }) && error.to_string().contains(huge), "{error}");
+    }
+    assert!(Document::from_bytes("made.pdf", image("/Width 30000 /Height 30000")).is_ok());
+    // One within the content is known when its page is read; the other page is fine.
+    let inline = "q 400 0 0 200 0 0 cm BI /W 1000000 /H 1000000 /BPC 8 /CS /G ID x EI Q";
+    let document = Document::from_bytes("made.pdf", pdf("", &[inline, ""])).unwrap();
+    let mut reader = document.reader();
+    let error = reader.page(1, &PixelBudget::default()).unwrap_err();
+    assert!(matches!(error, PageError::Interpreter { page: 1, .. }) && error.to_string().contains(huge), "{error}");
+    assert!(reader.page(2, &PixelBudget::default()).is_ok());
+}
+
+#[test]
 fn encryption_without_a_password_is_no_obstacle() {
     let page = page_of(include_bytes!("data/restricted.pdf").to_vec());
     assert_eq!(page.size_points, Some([200.0, 100.0]));
@@ -282,6 +314,19 @@ fn photographs_are_turned_upright() {
     let page = Document::from_bytes("photo.jpg", bytes).unwrap().page(1, &PixelBudget::default()).unwrap();
     assert_eq!(page.image.dimensions(), (32, 64));
     assert!(page.image.get_pixel(16, 8).0[0] < 8 && page.image.get_pixel(16, 56).0[0] > 247);
+}
+
+#[test]
+fn a_picture_that_says_it_is_huge_is_refused_before_there_is_room_for_it() {
+    let mut bytes = encoded(&halves().into(), ImageFormat::Jpeg);
+    // Height and width in the frame header: 65,535 each.
+    let header = bytes.windows(2).position(|marker| marker == [0xFF, 0xC0]).unwrap();
+    bytes[header + 5..header + 9].fill(0xFF);
+    let error = Document::from_bytes("huge.jpg", bytes).unwrap().page(1, &PixelBudget::default()).unwrap_err();
+    assert!(
+        matches!(&error, PageError::Image { source: image::ImageError::Limits(_), .. }),
+        "huge.jpg: expected a limit: {error}"
+    );
 }
 
 /// Appends the directory of `next` to the chain of the TIFF `first`; both little-endian.

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use colqwen_index::PageIndex;
 use colqwen_index::model::Model;
 use colqwen_index::train::data::{self, PageId, Question};
 use colqwen_index::train::metrics::{Mean, Metrics};
-use colqwen_index::training::{LostPages, OnError, Preparation, judge, rank_index, rank_pages};
+use colqwen_index::training::{LostPages, OnError, Preparation, judge, rank_index, rank_pages, rank_sources};
+use colqwen_index::{Error, PageIndex};
 use comfy_table::Table;
 
 use super::index::OnErrorName;
@@ -18,7 +18,8 @@ use super::{model, progress};
 /// Measure how well a model ranks pages for queries whose pages are known.
 ///
 /// With --pages all pages of these files are encoded and compared with every query, exactly; with --index the stored vectors
-/// are searched, exactly as well. Printed are nDCG@5 and @10, the mean reciprocal rank and recall@1, @5 and @10, each with
+/// are searched, exactly as well. A --model that makes other pages than those of the index is judged by what it makes of them: they
+/// are rendered from their files again, and the index stays as it is. Printed are nDCG@5 and @10, the mean reciprocal rank and recall@1, @5 and @10, each with
 /// the interval of 95 % of 1000 resamplings of the queries.
 ///
 /// Example: colqwen-index eval --data held-out.parquet --pages ~/papers --model trained/model
@@ -47,8 +48,8 @@ pub struct Arguments {
     /// Print one JSON object, with `pages_lost` and `queries_left_out` beside the metrics.
     #[arg(long)]
     json: bool,
-    /// Where the model computes: cpu or cuda:N; with --index always the cpu.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", conflicts_with = "index")]
+    /// Where the model computes: cpu or cuda:N; that which the index records always on the cpu.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", requires = "model")]
     device: String,
 }
 
@@ -64,31 +65,41 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
             &format!("{left_out} of {} queries have no positive page and are left out", data.questions.len()),
         );
     }
-    let rankings: Vec<Vec<PageId>> = match (&arguments.index, &arguments.model) {
-        (Some(folder), given) => {
-            let index = PageIndex::open(folder)?;
-            rank_index(&index, &*model::for_search(&index, given.as_deref())?, &questions, &mut lost)?
+    let index = arguments.index.as_ref().map(PageIndex::open).transpose()?;
+    let bar = progress::pages(0, quiet);
+    let interrupt = Interrupt::listen()?;
+    let encoding = |event: Preparation<'_>| {
+        match event {
+            Preparation::Planned { pages } => bar.set_length(pages as u64),
+            Preparation::Page { doc_id } => {
+                bar.set_message(doc_id.to_owned());
+                bar.inc(1);
+            }
+            Preparation::Steps { .. } => {}
+        }
+        if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let rankings = match (&index, &arguments.model) {
+        (Some(index), None) => rank_index(index, &*model::for_search(index, None)?, &questions, &mut lost),
+        (Some(index), Some(name)) => {
+            let model = Model::load(name, &arguments.device)?;
+            match index.check_model(model.encoder.serves_pages_of()) {
+                Err(Error::OtherModel { .. }) => {
+                    let text = "the index holds pages of another model; those of this one are made of the same files";
+                    progress::remark(quiet, text);
+                    rank_sources(index, &model, &questions, &mut lost, encoding)
+                }
+                checked => checked.and_then(|()| rank_index(index, &*model.encoder, &questions, &mut lost)),
+            }
         }
         (None, Some(name)) => {
             let model = Model::load(name, &arguments.device)?;
-            let bar = progress::pages(0, quiet);
-            let interrupt = Interrupt::listen()?;
-            let rankings = rank_pages(&*model.encoder, &questions, &arguments.pages, &mut lost, |event| {
-                match event {
-                    Preparation::Planned { pages } => bar.set_length(pages as u64),
-                    Preparation::Page { doc_id } => {
-                        bar.set_message(doc_id.to_owned());
-                        bar.inc(1);
-                    }
-                    Preparation::Steps { .. } => {}
-                }
-                if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
-            bar.finish_and_clear();
-            rankings?
+            rank_pages(&*model.encoder, &questions, &arguments.pages, &mut lost, encoding)
         }
         (None, None) => return Err(super::wrong_usage("give --model, or --index of an index that records one")),
     };
+    bar.finish_and_clear();
+    let rankings: Vec<Vec<PageId>> = rankings?;
     let left = lost.removed_from(&data);
     let left_out = data.usable() - left.usable();
     super::train::report_lost(&lost, left_out, quiet);

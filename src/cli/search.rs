@@ -66,9 +66,10 @@ pub struct Arguments {
     /// `impression`, else below the table. `train-from-clicks` reads such logs.
     #[arg(long, value_name = "FILE", conflicts_with = "queries")]
     log: Option<PathBuf>,
-    /// Who searches, for the log: an id that says nothing about the person.
-    #[arg(long, value_name = "S", default_value = "", requires = "log")]
-    session: String,
+    /// Who searches, for the log: an id that says nothing about the person [default: a random one, as if each search were another
+    /// person's].
+    #[arg(long, value_name = "S", requires = "log")]
+    session: Option<String>,
     /// Print one JSON line per query.
     #[arg(long)]
     json: bool,
@@ -177,8 +178,9 @@ fn log(
     query_fingerprint: Option<Fingerprint>,
 ) -> anyhow::Result<Option<String>> {
     let Some(file) = &arguments.log else { return Ok(None) };
+    let session = arguments.session.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let impression = Impression {
-        session: &arguments.session,
+        session: &session,
         query: LoggedQuery::Text(query),
         shown: &ShownPage::ranked(&answer.hits),
         generation: index.generation(),

@@ -1,26 +1,32 @@
 //! `colqwen-index train`
 
+mod names;
+mod parse;
+mod reporter;
+
+pub(super) use parse::memory as parse_memory;
+pub(super) use reporter::{Reporter, report_lost};
+
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use colqwen_index::model::load_colqwen2;
-use colqwen_index::train::data;
-use colqwen_index::train::loss::{Kind, Loss};
+use colqwen_index::train::data::{self, TrainingData};
+use colqwen_index::train::loss::{Explicit, Kind, Loss, NegativeFilter};
 use colqwen_index::train::network::{Lora, Trained};
 use colqwen_index::train::optimiser::Decay;
 use colqwen_index::train::trainer::Ending;
 use colqwen_index::train::watch::{StepRecord, Verdict};
 use colqwen_index::training::{
-    Learning, LostPages, Pages, Preparation, ProjectionOptions, TrainOptions, train_network, train_projection,
+    Learning, Pages, Preparation, ProjectionOptions, TrainOptions, new_base, train_network, train_projection,
 };
 use colqwen_index::{Error, PageIndex};
-use indicatif::ProgressBar;
 
 use super::index::OnErrorName;
 use super::interrupt::Interrupt;
 use super::{progress, wrong_usage};
+use names::{DecayName, LossName, MinedName, SideName, TrainedName};
 
 /// Train a model on queries whose pages are known.
 ///
@@ -31,8 +37,9 @@ use super::{progress, wrong_usage};
 /// computed together.
 ///
 /// OUT receives steps.jsonl (one line per step), plot.svg, training.state and, at the end, model/: a checkpoint to be
-/// named with --model (and adapter/, as peft reads it, where updates were trained). A run that ends early or is killed goes on with --resume, as if it had not been interrupted. When
-/// nothing is being learnt, that is said in words.
+/// named with --model. Where updates were trained there is adapter/, too, as peft reads it: it names its base, or has a copy of the
+/// builtin one, and can be named with --model as well. A run that ends early or is killed goes on with --resume, as if it had not
+/// been interrupted. When nothing is being learnt, that is said in words.
 ///
 /// The data are a Parquet file with `query_id`, `query` and `positives` (list of `doc_id`, `page`, and `weight`), and if
 /// there are any `negatives` and `group`. Documents have the ids that `index` gives them.
@@ -64,10 +71,11 @@ pub struct Arguments {
     /// What learns.
     #[arg(long, value_enum, default_value_t = TrainedName::Projection)]
     train: TrainedName,
-    /// Low-rank updates: rank, alpha and dropout, such as r=32,alpha=32,dropout=0.1.
-    #[arg(long, value_name = "SETTINGS", value_parser = parse_lora)]
+    /// Low-rank updates: rank, alpha, dropout and targets, such as r=32,alpha=32,dropout=0.1,targets=q_proj+v_proj. Targets are the
+    /// ends of the names of the linear layers that get one [default: all of the language model and the projection].
+    #[arg(long, value_name = "SETTINGS", value_parser = parse::lora)]
     lora: Option<Lora>,
-    /// Let the vision tower learn, too (with --train lora or full).
+    /// Let the vision tower learn, too (with --train lora, where its linear layers join the targets, or full).
     #[arg(long)]
     vision: bool,
     /// Whose vectors learn: those of queries and pages, or those of queries alone, for pages that are indexed already. The model
@@ -89,6 +97,16 @@ pub struct Arguments {
     /// What scores are divided by in the loss.
     #[arg(long, value_name = "T", default_value_t = 0.02)]
     temperature: f64,
+    /// How negatives that were mined for a query enter its loss, where the data have some.
+    #[arg(long, value_enum, default_value_t = MinedName::Pairs)]
+    mined: MinedName,
+    /// What the loss over the batch counts beside the term of mined negatives, from 0 to 1 (with --mined pairs).
+    #[arg(long, value_name = "W", default_value_t = 0.5)]
+    in_batch_weight: f64,
+    /// Leave out pages of a batch that score above this share of a query's right page, such as 0.95: they are often answers
+    /// that nobody labelled. Only for a model that ranks well already [default: none is left out].
+    #[arg(long, value_name = "SHARE")]
+    filter: Option<f64>,
     /// Queries per batch: the more, the more negatives each of them meets.
     #[arg(long, value_name = "N", default_value_t = 512)]
     batch: usize,
@@ -112,7 +130,8 @@ pub struct Arguments {
     /// Share of hidden values that are dropped (with --train projection).
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     dropout: f64,
-    /// Begin with a new projection instead of the model's own.
+    /// Begin with a new projection, drawn from --seed, instead of the model's own (with --train projection). A checkpoint that
+    /// has none, as a plain Qwen2-VL, is first saved with one as OUT/base, whatever learns; later runs into OUT take that as it is.
     #[arg(long)]
     new_projection: bool,
     /// What all chance depends on.
@@ -120,7 +139,7 @@ pub struct Arguments {
     seed: u64,
     /// Memory to use, such as 20GB: for hidden states of pages, and as much for those of queries; or for the pages that go
     /// through the model together.
-    #[arg(long, value_name = "SIZE", default_value = "2GB", value_parser = parse_memory)]
+    #[arg(long, value_name = "SIZE", default_value = "2GB", value_parser = parse::memory)]
     memory: usize,
     /// Go on with the run in OUT.
     #[arg(long)]
@@ -133,76 +152,6 @@ pub struct Arguments {
     device: String,
 }
 
-/// What learns.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TrainedName {
-    /// The last layer.
-    Projection,
-    /// Low-rank updates.
-    Lora,
-    /// All weights.
-    Full,
-}
-
-/// Whose vectors learn.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SideName {
-    /// Those of queries and pages.
-    Both,
-    /// Those of queries.
-    Query,
-}
-
-/// `r=32,alpha=32,dropout=0.1`, each part optional.
-fn parse_lora(text: &str) -> Result<Lora, String> {
-    let mut lora = Lora::default();
-    for part in text.split(',') {
-        let (name, value) = part.split_once('=').ok_or_else(|| format!("expected name=number, received {part:?}"))?;
-        let number = |_| format!("{name}: expected a number, received {value:?}");
-        match name.trim() {
-            "r" => lora.rank = value.parse().map_err(|_| format!("r: expected a whole number, received {value:?}"))?,
-            "alpha" => lora.alpha = value.parse().map_err(number)?,
-            "dropout" => lora.dropout = value.parse().map_err(number)?,
-            other => return Err(format!("expected r, alpha or dropout, received {other:?}")),
-        }
-    }
-    Ok(lora)
-}
-
-/// `20GB`, `512MB` or a number of bytes.
-pub(super) fn parse_memory(text: &str) -> Result<usize, String> {
-    let units = [("GB", 1usize << 30), ("MB", 1 << 20), ("", 1)];
-    let upper = text.trim().to_uppercase();
-    let found =
-        units.iter().find_map(|(name, unit)| Some((upper.strip_suffix(name)?.trim().parse::<f64>().ok()?, unit)));
-    match found {
-        Some((number, unit)) if number > 0.0 && number.is_finite() => Ok((number * *unit as f64) as usize),
-        _ => Err(format!("expected a size above 0 such as 20GB or 512MB, received {text:?}")),
-    }
-}
-
-/// What is asked of the scores.
-#[derive(Clone, Copy, ValueEnum)]
-enum LossName {
-    /// Cross entropy over all pages of the batch.
-    InfoNce,
-    /// The hardest page of the batch against the right one.
-    Pairwise,
-    /// A yes or no for every page.
-    Sigmoid,
-}
-
-/// How the learning rate falls.
-#[derive(Clone, Copy, ValueEnum)]
-enum DecayName {
-    /// Not at all.
-    Constant,
-    /// In a straight line.
-    Linear,
-    /// Along half a cosine.
-    Cosine,
-}
-
 impl Arguments {
     fn options(&self) -> TrainOptions {
         let kind = match self.loss {
@@ -210,8 +159,18 @@ impl Arguments {
             LossName::Pairwise => Kind::Pairwise,
             LossName::Sigmoid => Kind::Sigmoid,
         };
+        let loss = Loss {
+            kind,
+            temperature: self.temperature,
+            explicit: match self.mined {
+                MinedName::Pairs => Explicit::Pairs { in_batch_weight: self.in_batch_weight },
+                MinedName::Candidates => Explicit::Candidates,
+            },
+            filter: self.filter.map(|threshold| NegativeFilter { threshold, ..NegativeFilter::default() }),
+            by_weight: false,
+        };
         TrainOptions {
-            loss: Loss { temperature: self.temperature, ..Loss::new(kind) },
+            loss,
             batch: self.batch,
             negatives: self.negatives,
             mini_batch: self.mini_batch,
@@ -239,9 +198,37 @@ impl Arguments {
             constant_negatives: self.constant_negatives,
         }
     }
+
+    /// Refuses options that do not go together or lie outside of their range, before anything is read.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.lora.is_some() && self.train != TrainedName::Lora {
+            return Err(wrong_usage("--lora goes with --train lora"));
+        }
+        if self.train == TrainedName::Projection && self.vision {
+            return Err(wrong_usage("--vision goes with --train lora or full"));
+        }
+        if self.train != TrainedName::Projection && self.dropout != 0.0 {
+            return Err(wrong_usage("--dropout goes with --train projection"));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            let received = self.dropout;
+            return Err(wrong_usage(format!(
+                "--dropout takes a number from 0 up to, not including, 1, received {received}"
+            )));
+        }
+        if !(self.distil.is_finite() && self.distil >= 0.0) {
+            return Err(wrong_usage("--distil takes a number from 0"));
+        }
+        // Not by clap, which leaves out a requirement that conflicts with what was given.
+        if self.constant_negatives > 0 && self.index.is_none() {
+            return Err(wrong_usage("--constant-negatives goes with --index"));
+        }
+        self.options().check().map_err(|error| wrong_usage(error.to_string()))
+    }
 }
 
 pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
+    arguments.check()?;
     let data = data::read(&arguments.data)?;
     let unusable = data.questions.iter().filter(|question| question.positives.is_empty()).count();
     if unusable > 0 {
@@ -254,24 +241,9 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         // The weights come from the state; the flag must only be the same as before.
         progress::remark(quiet, "going on with the projection of the state");
     }
-    if arguments.lora.is_some() && arguments.train != TrainedName::Lora {
-        return Err(wrong_usage("--lora goes with --train lora"));
-    }
-    if arguments.train == TrainedName::Projection && arguments.vision {
-        return Err(wrong_usage("--vision goes with --train lora or full"));
-    }
-    if arguments.train != TrainedName::Projection && (arguments.new_projection || arguments.dropout > 0.0) {
-        return Err(wrong_usage("--new-projection and --dropout go with --train projection"));
-    }
-    if !(arguments.distil.is_finite() && arguments.distil >= 0.0) {
-        return Err(wrong_usage("--distil takes a number from 0"));
-    }
-    // Not by clap, which leaves out a requirement that conflicts with what was given.
-    if arguments.constant_negatives > 0 && arguments.index.is_none() {
-        return Err(wrong_usage("--constant-negatives goes with --index"));
-    }
     let index = arguments.index.as_ref().map(PageIndex::open).transpose()?;
-    let model = load_colqwen2(&arguments.model, &arguments.device)?;
+    let name = begins_with(&arguments, &data, quiet)?;
+    let model = load_colqwen2(&name, &arguments.device)?;
     let interrupt = Interrupt::listen()?;
     let bar = RefCell::new(progress::pages(0, quiet));
     let flow = || if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
@@ -304,17 +276,19 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     let (data, out, options) = (&data, &arguments.out, &arguments.options());
     let outcome = match arguments.train {
         TrainedName::Projection => {
-            let projection = ProjectionOptions { dropout: arguments.dropout, new_projection: arguments.new_projection };
+            // One that lies under OUT/base has come from the seed already.
+            let new_projection = arguments.new_projection && name == arguments.model;
+            let projection = ProjectionOptions { dropout: arguments.dropout, new_projection };
             train_projection(&model, data, pages, out, options, projection, &[], prepare, observe)
         }
         TrainedName::Lora => {
             let lora = arguments.lora.unwrap_or_default();
             let trained = Trained::Lora(if arguments.vision { lora.with_vision() } else { lora });
-            train_network(&model, &arguments.model, data, pages, out, options, trained, &[], prepare, observe)
+            train_network(&model, &name, data, pages, out, options, trained, &[], prepare, observe)
         }
         TrainedName::Full => {
             let trained = Trained::Full { vision: arguments.vision };
-            train_network(&model, &arguments.model, data, pages, out, options, trained, &[], prepare, observe)
+            train_network(&model, &name, data, pages, out, options, trained, &[], prepare, observe)
         }
     };
     bar.borrow().finish_and_clear();
@@ -361,47 +335,18 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names pages that were lost, and how many queries go with them.
-pub(super) fn report_lost(lost: &LostPages, left_out: usize, quiet: bool) {
-    for (page, problem) in lost.pages() {
-        progress::remark(quiet, &format!("left out: {page}: {problem}"));
-    }
-    if !lost.pages().is_empty() {
-        let text = format!("{} pages lost, {left_out} queries left out with them", lost.pages().len());
-        progress::remark(quiet, &text);
-    }
-}
-
-/// Prints steps, not too many of them, and each verdict once.
-pub(super) struct Reporter {
-    quiet: bool,
-    said: Option<std::mem::Discriminant<Verdict>>,
-}
-
-impl Reporter {
-    pub(super) fn new(quiet: bool) -> Self {
-        Self { quiet, said: None }
-    }
-
-    pub(super) fn step(&mut self, bar: &ProgressBar, step: &StepRecord, verdict: Option<&Verdict>) {
-        if step.step < 10 || step.step.is_multiple_of(10) {
-            let line = format!(
-                "step {:>5}  loss {:.4} (without learning {:.4})  margin {:+.4}  accuracy {:.3}  variance {:.4}  gradient {:.3}",
-                step.step,
-                step.loss,
-                step.no_learning,
-                step.margin,
-                step.accuracy,
-                step.page_variance,
-                step.gradient_norm
-            );
-            bar.suspend(|| progress::remark(self.quiet, &line));
+/// The name of the model to begin with: the one that was given or, where that has no projection and a new one is wanted, the one
+/// that is made of it.
+fn begins_with(arguments: &Arguments, data: &TrainingData, quiet: bool) -> anyhow::Result<String> {
+    if arguments.new_projection {
+        if let Some(base) = new_base(&arguments.model, data, &arguments.out, &arguments.options())? {
+            let folder = base.display().to_string();
+            progress::remark(quiet, &format!("the model has no projection: the training begins with {folder}"));
+            return Ok(folder);
         }
-        let now = verdict.map(std::mem::discriminant);
-        if let (Some(verdict), true) = (verdict, now != self.said) {
-            // Also for those who asked for quiet: a run that learns nothing is no success.
-            bar.suspend(|| eprintln!("warning: {verdict}"));
+        if arguments.train != TrainedName::Projection {
+            return Err(wrong_usage("--new-projection goes with --train projection where the model has a projection"));
         }
-        self.said = now;
     }
+    Ok(arguments.model.clone())
 }

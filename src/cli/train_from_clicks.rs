@@ -1,10 +1,12 @@
 //! `colqwen-index train-from-clicks`
 
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use colqwen_index::clicks::{ClickOptions, Event, Mode, Weighting, train_from_clicks};
+use colqwen_index::clicks::{ClickOptions, Event, Mode, Outcome, Weighting, train_from_clicks};
+use serde_json::{Value, json};
 
 use super::interrupt::Interrupt;
 use super::train::{Reporter, parse_memory};
@@ -50,19 +52,19 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     lookup: Option<PathBuf>,
     /// Sessions that must have asked a query before anything is learnt from it.
-    #[arg(long, value_name = "K", default_value_t = 5)]
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = from(1))]
     k_anonymity: usize,
     /// Milliseconds on a page from which a click says that it answers.
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     dwell: u64,
     /// The largest share of lines of a log that may be bad.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = parse_share)]
     bad_lines: f64,
     /// Queries per batch; no more than there are.
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = from(2))]
     batch: usize,
     /// Times that each query is seen, at most: the training ends when held-out questions gain nothing more.
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     epochs: u64,
     /// The highest learning rate [default: by mode].
     #[arg(long, value_name = "R")]
@@ -82,7 +84,7 @@ pub struct Arguments {
     /// Name queries in the report by their text instead of a salted hash.
     #[arg(long)]
     show_queries: bool,
-    /// End with one JSON object: decision, reason, metrics, generation.
+    /// End with one JSON object: decision, reason, metrics, generation; of a run that failed, decision and reason.
     #[arg(long)]
     json: bool,
 }
@@ -140,7 +142,62 @@ impl Arguments {
     }
 }
 
+/// Numbers of `least` and more.
+fn from(least: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("expected a number from {least}")),
+    }
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share from 0 to 1".to_owned())
+}
+
 pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
+    let outcome = night(&arguments, quiet);
+    let mut out = std::io::stdout().lock();
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if arguments.json {
+                writeln!(out, "{}", json!({"decision": "failed", "reason": format!("{error:#}")}))?;
+            }
+            return Err(error);
+        }
+    };
+    let record = &outcome.record;
+    if arguments.json {
+        writeln!(out, "{}", outcome.json())?;
+    } else {
+        writeln!(out, "{}: {}", record.decision, record.reason)?;
+        tell(&record.metrics, &mut out)?;
+        writeln!(out, "generation {} serves; report: {}", record.generations[1], outcome.report.display())?;
+    }
+    if outcome.passed() { Ok(()) } else { Err(Refused.into()) }
+}
+
+/// What a person has to know of the logs and of the questions that were made of them.
+fn tell(metrics: &Value, out: &mut impl Write) -> std::io::Result<()> {
+    let count = |value: &Value| value.as_u64().unwrap_or(0);
+    for file in metrics["files"].as_array().into_iter().flatten().filter(|file| count(&file["bad"]) > 0) {
+        let path = file["position"]["path"].as_str().unwrap_or_default();
+        let first = &file["first_bad"][0];
+        let (line, problem) = (count(&first["line"]), first["problem"].as_str().unwrap_or_default());
+        writeln!(out, "{path}: {} bad lines, the first is line {line}: {problem}", count(&file["bad"]))?;
+    }
+    let deleted = metrics["visits"]["deleted_pages"].as_array().map_or(0, Vec::len);
+    if deleted > 0 {
+        writeln!(out, "{deleted} pages that were shown are deleted since")?;
+    }
+    if let (Some(learnt), Some(judge)) = (metrics["training_queries"].as_u64(), metrics["gate_queries"].as_u64()) {
+        writeln!(out, "{learnt} questions to learn from, {judge} held out to judge by")?;
+    }
+    Ok(())
+}
+
+fn night(arguments: &Arguments, quiet: bool) -> anyhow::Result<Outcome> {
     let interrupt = Interrupt::listen()?;
     let bar = progress::pages(0, quiet);
     let mut reporter = Reporter::new(quiet);
@@ -156,13 +213,5 @@ pub fn run(arguments: Arguments, quiet: bool) -> anyhow::Result<()> {
         if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
-    let outcome = outcome?;
-    let record = &outcome.record;
-    if arguments.json {
-        println!("{}", outcome.json());
-    } else {
-        println!("{}: {}", record.decision, record.reason);
-        println!("generation {} serves; report: {}", record.generations[1], outcome.report.display());
-    }
-    if outcome.passed() { Ok(()) } else { Err(Refused.into()) }
+    Ok(outcome?)
 }

@@ -15,8 +15,8 @@ use colqwen_index_train::trainer::{Ending, STATE};
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde::Serialize;
 
-use super::folder::RunFolder;
-use super::lessons::{NAIVE, Way};
+use super::folder::{RunFolder, model_folder};
+use super::lessons::{NAIVE, Way, on_unseen};
 use super::{ClickOptions, Event, Mode};
 use crate::model::{Model, load_colqwen2};
 use crate::page_index::{BuildOptions, KeepGenerations, NextGeneration};
@@ -26,10 +26,10 @@ use crate::training::{
 };
 use crate::{Error, PageIndex};
 
-/// Where the models of all runs are kept, within an index.
-const MODELS: &str = "models";
 /// The model, within the folder of its training.
-const TRAINED: &str = "model";
+pub(super) const TRAINED: &str = "model";
+/// Where a training is kept, within the run; others than the naive one add how they weigh clicks.
+pub(super) const TRAINED_IN: &str = "train";
 /// Steps between two saved states.
 const SAVE_EVERY: u64 = 20;
 /// What staying near the ranking of the model that serves counts beside the loss.
@@ -68,13 +68,13 @@ pub(super) struct Weighed {
 
 impl Weighed {
     fn best(&self) -> f64 {
-        self.looks.iter().map(|look| look.ndcg).fold(f64::NEG_INFINITY, f64::max)
+        on_unseen(&self.looks)
     }
 }
 
 /// Where the training that weighs clicks in this way is kept, within the run.
 fn trained_in(way: &str) -> String {
-    if way == NAIVE { "train".to_owned() } else { format!("train-{way}") }
+    if way == NAIVE { TRAINED_IN.to_owned() } else { format!("{TRAINED_IN}-{way}") }
 }
 
 fn looks(out: &Path) -> Vec<Look> {
@@ -106,10 +106,12 @@ impl Candidate {
         (run, options): (&RunFolder, &ClickOptions),
         observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Self, Error> {
-        let models = index.folder().join(MODELS);
-        fs::create_dir_all(&models).map_err(Error::io(&models, "create it"))?;
-        let models = models.canonicalize().map_err(Error::io(&models, "find it"))?;
-        let folder = models.join(format!("{:06}", run.number()));
+        let folder = model_folder(index.folder(), run.number());
+        let models = folder.parent().unwrap_or(&folder);
+        fs::create_dir_all(models).map_err(Error::io(models, "create it"))?;
+        // By its whole name, as `current` will find it.
+        let models = models.canonicalize().map_err(Error::io(models, "find it"))?;
+        let folder = models.join(folder.file_name().unwrap_or_default());
         let mut weighed = Vec::with_capacity(ways.len());
         for Way { name, data } in ways {
             let out = run.join(&trained_in(name));
@@ -164,6 +166,7 @@ impl Candidate {
                 stop.store(true, std::sync::atomic::Ordering::SeqCst);
             }
         })?;
+        next.build(index)?;
         Ok(next)
     }
 
@@ -178,11 +181,20 @@ impl Candidate {
     }
 
     /// Makes it the model of the index; the number of the generation that serves then.
+    ///
+    /// # Errors
+    /// Another generation came into use than the one that it was compared with, or the disk fails.
     pub fn publish(
         self,
         index: &mut PageIndex,
+        compared: u32,
         observe: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<u32, Error> {
+        index.reload()?;
+        if index.generation() != compared {
+            let (path, current) = (index.folder().to_owned(), index.generation());
+            return Err(Error::NotCompared { path, current, compared });
+        }
         let keep = KeepGenerations::default();
         let published = match self.next {
             None => index.publish_model(self.model.recorded(), keep)?,
@@ -258,7 +270,7 @@ fn train(
 fn settings(options: &ClickOptions, data: &TrainingData, out: &Path) -> TrainOptions {
     let usable = data.questions.iter().filter(|question| !question.positives.is_empty()).count();
     TrainOptions {
-        loss: Loss::new(Kind::InfoNce),
+        loss: Loss { by_weight: true, ..Loss::new(Kind::InfoNce) },
         batch: options.batch.min(usable.max(2)),
         negatives: NEGATIVES,
         mini_batch: None,

@@ -1,17 +1,15 @@
 //! The model that serves and the new one, side by side on held-out questions.
 
-use colqwen_index_field::{Effort, MultiVector, QueryVectors};
+use colqwen_index_field::{Effort, QueryVectors};
 use colqwen_index_ingest::encoder::Encoder;
 use colqwen_index_train::clicks::gate::{Compared, Comparison};
 use colqwen_index_train::data::{PageId, Question};
-use colqwen_index_train::maxsim::{MaxSim, Packed};
 
 use super::lessons::Judgement;
 use super::pages::Pages;
 use super::report::{GateRow, MovedPage, MovedQuery};
 use super::thumbnail::Thumbnails;
 use crate::page_index::{NextGeneration, SearchRequest};
-use crate::training::best_first;
 use crate::{Error, PageIndex};
 
 /// Hits of each model that are compared.
@@ -58,36 +56,23 @@ impl Ranks for Asked<'_> {
     }
 }
 
-/// Pages that are encoded for a generation that is not in use, and the model that made them.
+/// A generation that is built and not in use, and the model that made its pages.
 pub(super) struct Fresh<'a> {
-    pub next: &'a NextGeneration,
-    pub encoder: &'a dyn Encoder,
+    built: PageIndex,
+    encoder: &'a dyn Encoder,
+}
+
+impl<'a> Fresh<'a> {
+    /// Of what `next` built beside `index`.
+    pub fn of(index: &PageIndex, next: &NextGeneration, encoder: &'a dyn Encoder) -> Result<Self, Error> {
+        Ok(Self { built: next.built(index)?, encoder })
+    }
 }
 
 impl Ranks for Fresh<'_> {
     fn rankings(&self, texts: &[&str], pages: &Pages) -> Result<Vec<Vec<PageId>>, Error> {
-        let mut vectors: Vec<QueryVectors> = Vec::with_capacity(texts.len());
-        for texts in texts.chunks(AT_ONCE) {
-            vectors.extend(self.encoder.encode_queries(texts)?);
-        }
-        let queries: Vec<&MultiVector> = vectors.iter().map(|query| &query.vectors).collect();
-        if queries.is_empty() {
-            return Ok(Vec::new());
-        }
-        let queries = Packed::from_multi_vectors(&queries)?;
-        let maxsim = MaxSim { per_token: false, ..MaxSim::default() };
-        let mut scored: Vec<Vec<(f32, PageId)>> = vec![Vec::new(); texts.len()];
-        // One page at a time, as all similarities of a page fit into memory.
-        for page in self.next.encoded_pages() {
-            let page = page?;
-            let scores = maxsim.score(&queries, &Packed::from_multi_vectors(&[&page.vectors.vectors])?)?.scores;
-            let id = PageId::new(page.doc_id, page.page);
-            for (scored, score) in scored.iter_mut().zip(scores.values()) {
-                scored.push((*score, id.clone()));
-            }
-        }
-        let best = |scored: Vec<(f32, PageId)>| pages.ranking(best_first(scored).take(DEPTH));
-        Ok(scored.into_iter().map(best).collect())
+        // From the codes that would serve: vectors as the model gave them would rank better than codes do, whatever was learnt.
+        Asked { index: &self.built, encoder: self.encoder }.rankings(texts, pages)
     }
 }
 
@@ -193,3 +178,6 @@ fn moved_pages(one: &Compared, thumbnails: &mut Thumbnails<'_>) -> Vec<MovedPage
     moved.iter_mut().for_each(|page| page.picture = thumbnails.picture(&page.page));
     moved
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
-//! The folder of a run, `INDEX/runs/NNNNNN`, and what earlier runs left.
+//! The folder of a run, `INDEX/runs/NNNNNN`.
 //!
 //! A run writes `plan.json` first: all that its outcome depends on. It is complete when `run.jsonl` is there. A run that was
-//! killed is gone on with by the next command of the same plan; one of another plan begins anew and leaves it.
+//! killed is gone on with by the next command of the same plan, however much the logs have grown since; one of another plan
+//! begins anew and leaves it. One that was killed when its model served already is completed by the next command.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -14,14 +15,21 @@ use colqwen_index_train::clicks::query::Salt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::history::History;
 use crate::Error;
 
 const MAGIC: &str = "colqwen-index run";
 const VERSION: u64 = 1;
-const RUNS: &str = "runs";
-const PLAN: &str = "plan.json";
+pub(super) const RUNS: &str = "runs";
+/// Where the models of all runs are kept, within an index.
+pub(super) const MODELS: &str = "models";
+/// Where the questions of each run are kept, within an index.
+pub(super) const NEGATIVES: &str = "negatives";
+pub(super) const PLAN: &str = "plan.json";
 /// Two lines of JSON: what the file is, with the checksum of the second line as it stands; and the record.
-const RECORD: &str = "run.jsonl";
+pub(super) const RECORD: &str = "run.jsonl";
+/// The record as it will be once the new model serves; gone when the run is complete.
+pub(super) const INTENDED: &str = "publishing.jsonl";
 /// What query names are salted with: the same for all runs of an index, so that reports can be compared.
 const SALT: &str = "salt";
 
@@ -47,69 +55,20 @@ pub struct RunRecord {
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
-    path: PathBuf,
-    number: u32,
-}
-
-/// All complete runs of an index, by number.
-#[derive(Clone, Debug, Default)]
-pub struct History {
-    runs: Vec<RunRecord>,
-    last: u32,
-}
-
-impl History {
-    /// Reads the records of all complete runs under `index`.
-    pub fn read(index: &Path) -> Result<Self, Error> {
-        let folder = index.join(RUNS);
-        let mut history = Self::default();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(history),
-            Err(cause) => return Err(Error::Io { path: folder, action: "list it", cause }),
-        };
-        for entry in entries {
-            let entry = entry.map_err(Error::io(&folder, "list it"))?;
-            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            history.last = history.last.max(number);
-            let path = entry.path().join(RECORD);
-            if path.exists() {
-                history.runs.push(read_record(&path)?);
-            }
-        }
-        history.runs.sort_by_key(|run| run.number);
-        Ok(history)
-    }
-
-    /// How far the logs were read by the last run that published: what came after is new.
-    pub fn positions(&self) -> Vec<Position> {
-        self.published().map_or_else(Vec::new, |run| run.positions.clone())
-    }
-
-    /// The last run that published.
-    pub fn published(&self) -> Option<&RunRecord> {
-        self.runs.iter().rev().find(|run| run.decision == "published")
-    }
-
-    /// How often the gate was asked since it last let a model through, with this time.
-    pub fn trials(&self) -> u64 {
-        self.runs.iter().rev().take_while(|run| run.decision != "published").count() as u64 + 1
-    }
+    pub(super) path: PathBuf,
+    pub(super) number: u32,
 }
 
 impl RunFolder {
     /// Goes on with the last run if it is incomplete and of the same plan, or begins the next one.
     pub fn begin(index: &Path, history: &History, plan: &Value) -> Result<Self, Error> {
-        let at = |number: u32| index.join(RUNS).join(format!("{number:06}"));
-        let last = at(history.last);
-        if history.last > 0 && !last.join(RECORD).exists() {
-            let same = fs::read(last.join(PLAN)).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-            if same.as_ref() == Some(plan) {
-                return Ok(Self { path: last, number: history.last });
-            }
+        if let Some((number, unfinished)) = history.unfinished()
+            && unfinished == plan
+        {
+            return Ok(Self { path: run_folder(index, *number), number: *number });
         }
-        let number = history.last + 1;
-        let run = Self { path: at(number), number };
+        let number = history.last() + 1;
+        let run = Self { path: run_folder(index, number), number };
         fs::create_dir_all(&run.path).map_err(Error::io(&run.path, "create it"))?;
         write_json(&run.path.join(PLAN), plan)?;
         Ok(run)
@@ -125,9 +84,23 @@ impl RunFolder {
         self.path.join(name)
     }
 
+    /// Writes the record as it will be when the new model serves.
+    pub fn intend(&self, record: &RunRecord) -> Result<(), Error> {
+        self.write(INTENDED, record)
+    }
+
     /// Writes the record: the run is complete.
     pub fn finish(&self, record: &RunRecord) -> Result<(), Error> {
-        let path = self.path.join(RECORD);
+        self.write(RECORD, record)?;
+        let intended = self.path.join(INTENDED);
+        if intended.exists() {
+            fs::remove_file(&intended).map_err(Error::io(&intended, "remove it"))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, record: &RunRecord) -> Result<(), Error> {
+        let path = self.path.join(name);
         let refuse = |error: serde_json::Error| Error::Record { path: path.clone(), problem: error.to_string() };
         let run = serde_json::to_string(record).map_err(refuse)?;
         let checksum = blake3::hash(run.as_bytes()).to_hex().to_string();
@@ -141,7 +114,37 @@ impl RunFolder {
     }
 }
 
-fn read_record(path: &Path) -> Result<RunRecord, Error> {
+pub(super) fn run_folder(index: &Path, number: u32) -> PathBuf {
+    index.join(RUNS).join(format!("{number:06}"))
+}
+
+/// Where the model of a run is kept.
+pub(super) fn model_folder(index: &Path, number: u32) -> PathBuf {
+    index.join(MODELS).join(format!("{number:06}"))
+}
+
+/// Where the questions of a run are kept.
+pub(super) fn negatives_file(index: &Path, number: u32) -> PathBuf {
+    index.join(NEGATIVES).join(format!("{number:06}.parquet"))
+}
+
+/// What the names in a folder count, in order; nothing where there is no folder.
+pub(super) fn numbers(folder: &Path) -> Result<Vec<u32>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(Error::Io { path: folder.to_owned(), action: "list it", cause }),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io(folder, "list it"))?;
+        numbers.extend(entry.path().file_stem().and_then(|name| name.to_str()?.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+pub(super) fn read_record(path: &Path) -> Result<RunRecord, Error> {
     let refuse = |problem: String| Error::Record { path: path.to_owned(), problem };
     let text = fs::read_to_string(path).map_err(Error::io(path, "read it"))?;
     let (head, run) = text.trim_end().split_once('\n').ok_or_else(|| refuse("it has no two lines".to_owned()))?;
@@ -193,55 +196,4 @@ fn random_bytes() -> [u8; 32] {
         hash.update(&RandomState::new().hash_one(0u8).to_le_bytes());
     }
     *hash.finalize().as_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(number: u32, decision: &str) -> RunRecord {
-        RunRecord {
-            number,
-            decision: decision.to_owned(),
-            reason: "because".to_owned(),
-            generations: [1, 1],
-            positions: Vec::new(),
-            plan: json!({}),
-            metrics: json!({"ndcg": 0.5}),
-        }
-    }
-
-    #[test]
-    fn a_killed_run_is_gone_on_with_and_a_complete_one_is_not() {
-        let index = tempfile::tempdir().unwrap();
-        let begin = |plan: &Value| RunFolder::begin(index.path(), &History::read(index.path()).unwrap(), plan).unwrap();
-        let (one, other) = (json!({"seed": 1}), json!({"seed": 2}));
-        let first = begin(&one);
-        assert_eq!((first.number(), begin(&one).number()), (1, 1));
-        let second = begin(&other);
-        assert_eq!(second.number(), 2);
-        second.finish(&record(2, "published")).unwrap();
-        let third = begin(&other);
-        assert_eq!(third.number(), 3);
-        third.finish(&record(3, "refused")).unwrap();
-        let history = History::read(index.path()).unwrap();
-        assert_eq!((history.trials(), history.published().map(|run| run.number)), (2, Some(2)));
-        assert_eq!(salt(index.path()).unwrap().name("river"), salt(index.path()).unwrap().name("river"));
-    }
-
-    #[test]
-    fn records_that_are_damaged_or_of_another_version_are_refused() {
-        let index = tempfile::tempdir().unwrap();
-        let run = RunFolder::begin(index.path(), &History::default(), &json!({})).unwrap();
-        run.finish(&record(1, "refused")).unwrap();
-        let path = run.join(RECORD);
-        let text = fs::read_to_string(&path).unwrap();
-        let refused = |from: &str, to: &str| {
-            fs::write(&path, text.replace(from, to)).unwrap();
-            History::read(index.path()).unwrap_err().to_string()
-        };
-        assert!(refused("because", "why not").contains("checksum"));
-        assert!(refused("\"version\":1", "\"version\":7").contains("version 7"));
-        assert!(refused(MAGIC, "something else").contains("something else"));
-    }
 }

@@ -1,22 +1,23 @@
 //! From logs to what a model learns from, and what it is judged by.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use colqwen_index_ingest::encoder::Encoder;
 use colqwen_index_train::Error as TrainError;
-use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, HeldOut, Verdict, Weighting as Votes};
-use colqwen_index_train::clicks::log::{self, Log, ReadOptions};
+use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, HeldOut, SKIPPED, Verdict, Weighting as Votes};
+use colqwen_index_train::clicks::log::{self, Log, Position, ReadOptions};
 use colqwen_index_train::clicks::propensity::{Propensities, Unknowable};
 use colqwen_index_train::clicks::query::{Lookup, Salt};
 use colqwen_index_train::clicks::replay;
 use colqwen_index_train::clicks::split::{Part, Split, SplitOptions};
-use colqwen_index_train::clicks::visits::{VisitOptions, Visits};
+use colqwen_index_train::clicks::visits::{Outcome, Visit, VisitOptions, Visits};
 use colqwen_index_train::data::{self, NegativePage, PageId, PositivePage, Question, TrainingData};
+use colqwen_index_train::early_stop::Look;
 use serde_json::{Value, json};
 
-use super::folder::History;
+use super::folder::negatives_file;
 use super::pages::Pages;
 use super::rehearsal;
 use super::{ClickOptions, Weighting};
@@ -31,8 +32,9 @@ const TAUGHT: usize = 200;
 const REPLAYED: f64 = 0.5;
 /// The name of the way in which a click is one vote at every rank.
 pub(super) const NAIVE: &str = "naive";
-/// Where the questions of each run are kept, within an index.
-const NEGATIVES_FOLDER: &str = "negatives";
+
+/// Pages that were clicked, by the name of the question.
+pub(super) type Clicked = HashMap<String, HashSet<PageId>>;
 
 /// What a night's logs teach.
 pub struct Lessons {
@@ -46,12 +48,14 @@ pub struct Lessons {
     pub validation: Vec<Question>,
     /// Questions that decide, with what clicks say of their pages.
     pub gate: Vec<Judgement>,
+    /// The pages that anybody clicked for a question, by its name: no hard negatives of it, whatever the clicks were worth.
+    pub clicked: Clicked,
     /// What was counted, for record and report.
     pub counts: Value,
     /// Why nothing can be learnt from them, if so.
     pub refused: Option<String>,
-    /// The text of each question by its name.
-    pub texts: BTreeMap<String, String>,
+    /// The text of each question by its name, and how many sessions asked it.
+    pub asked: BTreeMap<String, (String, usize)>,
 }
 
 /// The positives of the new questions, by name, as they weigh where a click counts by its rank.
@@ -84,18 +88,18 @@ pub struct Judgement {
     pub weight: f64,
 }
 
-/// Reads what is new in the logs.
-pub(super) fn read(options: &ClickOptions, history: &History) -> Result<Log, Error> {
+/// Reads what is new in the logs: beyond `known`, and of files that are known up to `until` no further.
+pub(super) fn read(options: &ClickOptions, known: &[Position], until: &[Position]) -> Result<Log, Error> {
     let read = ReadOptions { bad_share: options.bad_share };
-    Ok(log::read(&options.clicks, &history.positions(), &read)?)
+    Ok(log::read_until(&options.clicks, known, until, &read)?)
 }
 
 impl Lessons {
-    /// What `log` teaches about `pages`; earlier questions of `index` are replayed.
+    /// What `log` teaches about `pages`; questions of the run of `index` that was published last are replayed.
     pub(super) fn of(
         log: &Log,
         pages: &Pages,
-        index: &Path,
+        (index, last): (&Path, Option<u32>),
         (options, salt): (&ClickOptions, &Salt),
     ) -> Result<Self, Error> {
         let lookup = options.lookup.as_ref().map_or_else(|| Ok(Lookup::default()), |path| Lookup::read(path))?;
@@ -142,7 +146,8 @@ impl Lessons {
             Judgement { name, text: query.text.clone(), gains, others, weight }
         };
         let gate: Vec<Judgement> = judged.held_out(&visits).into_iter().map(judgement).collect();
-        let texts = queries.iter().map(|query| (salt.name(&query.normalised), query.text.clone())).collect();
+        let asked = queries.iter().map(|query| (salt.name(&query.normalised), (query.text.clone(), query.sessions)));
+        let asked = asked.collect();
         let new = training.len();
         let held_out: HashSet<String> = validation
             .iter()
@@ -150,7 +155,7 @@ impl Lessons {
             .chain(gate.iter().map(|judgement| judgement.name.clone()))
             .chain(training.iter().map(|question| question.query_id.clone()))
             .collect();
-        let earlier = earlier_questions(index)?;
+        let earlier = last.map_or_else(|| Ok(Vec::new()), |run| earlier_questions(index, run, pages))?;
         let replayed = replay::sample(&earlier, (new as f64 * REPLAYED) as usize, &held_out, options.seed);
         let counts = json!({
             "log": log.counts, "files": log.files, "visits": visits.counts(), "merged_pages": pages.merged(),
@@ -159,8 +164,19 @@ impl Lessons {
             "propensities": propensities, "no_propensities": refusal,
         });
         training.extend(replayed);
-        Ok(Self { training, new, reweighed, validation, gate, counts, refused, texts })
+        Ok(Self { training, new, reweighed, validation, gate, clicked: clicked(&visits, salt), counts, refused, asked })
     }
+}
+
+fn clicked(visits: &Visits, salt: &Salt) -> Clicked {
+    let mut clicked = Clicked::new();
+    let by_query = |visit: &Visit| salt.name(&visits.queries()[visit.query].normalised);
+    for visit in visits.visits() {
+        let pages = visit.pages.iter().filter(|shown| matches!(shown.outcome, Outcome::Positive | Outcome::Unclear));
+        let pages = pages.map(|shown| visits.pages()[shown.page].clone());
+        clicked.entry(by_query(visit)).or_default().extend(pages);
+    }
+    clicked
 }
 
 /// By whatever the logs allow; or why they allow nothing.
@@ -203,28 +219,38 @@ impl Lessons {
     }
 }
 
-/// Gives questions negatives from the live index, after those that users skipped, and keeps them all in the index: the run of
+/// How well the state that a training kept answers the second part of [`Lessons::validation`]. Ways to weigh clicks are compared by
+/// it: on the questions that taught, a way looks as good as it believes in what it was told.
+pub(super) fn on_unseen(looks: &[Look]) -> f64 {
+    let kept = Look::best(looks).and_then(|look| look.sets.get(1).copied().flatten());
+    kept.unwrap_or(f64::NEG_INFINITY)
+}
+
+/// Gives questions negatives from the live index that nobody clicked, after those that users skipped, and keeps them all in the index: the run of
 /// this number, and runs to come that replay them, read them there.
 pub(super) fn with_negatives(
     questions: &[Question],
     index: &PageIndex,
     encoder: &dyn Encoder,
-    run: u32,
+    (run, clicked): (u32, &Clicked),
 ) -> Result<TrainingData, Error> {
-    let path = negatives_folder(index.folder()).join(format!("{run:06}.parquet"));
+    let path = negatives_file(index.folder(), run);
     if path.exists() {
         return read_questions(&path);
     }
     let wanted = TrainingData { questions: questions.to_vec(), mined_from: None };
     let (mut mined, _) = mine(index, encoder, &wanted, MineOptions::default())?;
     for (question, skipped) in mined.questions.iter_mut().zip(questions) {
+        let own = clicked.get(&question.query_id);
+        question.negatives.retain(|mined| own.is_none_or(|clicked| !clicked.contains(&mined.page)));
         let mut seen = HashSet::new();
         let all: Vec<NegativePage> = skipped.negatives.iter().cloned().chain(question.negatives.drain(..)).collect();
         question.negatives = all.into_iter().filter(|negative| seen.insert(negative.page.clone())).collect();
         question.negatives.truncate(NEGATIVES);
     }
-    let folder = negatives_folder(index.folder());
-    std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create it"))?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder, "create it"))?;
+    }
     data::write(&path, &mined).map_err(TrainError::from)?;
     Ok(mined)
 }
@@ -234,17 +260,18 @@ pub(super) fn read_questions(path: &Path) -> Result<TrainingData, Error> {
     Ok(data::read(path).map_err(TrainError::from)?)
 }
 
-fn negatives_folder(index: &Path) -> PathBuf {
-    index.join(NEGATIVES_FOLDER)
-}
-
-/// The questions of the last run that kept some.
-fn earlier_questions(index: &Path) -> Result<Vec<Question>, Error> {
-    let folder = negatives_folder(index);
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
-    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let last = files.filter(|path| path.extension().is_some_and(|extension| extension == "parquet")).max();
-    let data = last.map(|path| read_questions(&path)).transpose()?.unwrap_or_default();
-    let of_clicks = |question: &Question| !question.query_id.starts_with(rehearsal::GROUP);
-    Ok(data.questions.into_iter().filter(of_clicks).collect())
+/// The questions that a run learnt from clicks, as far as their pages are still there, with what users skipped: what was mined
+/// then is mined anew.
+fn earlier_questions(index: &Path, run: u32, pages: &Pages) -> Result<Vec<Question>, Error> {
+    let path = negatives_file(index, run);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let mut questions = read_questions(&path)?.questions;
+    questions.retain_mut(|question| {
+        question.positives.retain(|positive| pages.holds(&positive.page));
+        question.negatives.retain(|negative| negative.origin.as_deref() == Some(SKIPPED) && pages.holds(&negative.page));
+        !question.query_id.starts_with(rehearsal::GROUP) && !question.positives.is_empty()
+    });
+    Ok(questions)
 }

@@ -1,47 +1,39 @@
 //! Which pages of an index are the same, and which pages of a log it no longer holds.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use colqwen_index_train::clicks::visits::Canonical;
 use colqwen_index_train::data::PageId;
 
+use crate::training::first_copies;
 use crate::{Error, PageIndex};
-
-/// Letters and digits of a text layer that is compared; pages with less are told apart by their vectors.
-const ENOUGH_TEXT: usize = 40;
 
 /// The first of each set of near-identical pages stands for all of them.
 pub struct Pages {
-    first: HashMap<PageId, PageId>,
+    first: BTreeMap<PageId, PageId>,
     merged: usize,
 }
 
 impl Pages {
-    /// Reads all live pages of an index. Near-identical are pages with the same letters and digits in the same order, case
-    /// and everything between them aside, or, where there is hardly any text, with the same vectors.
+    /// Reads all live pages of an index.
     pub fn of(index: &PageIndex) -> Result<Self, Error> {
-        let searcher = index.searcher();
-        let mut known: HashMap<blake3::Hash, PageId> = HashMap::new();
-        let (mut first, mut merged) = (HashMap::new(), 0);
-        let mut pages: Vec<_> = index.texts(&searcher).collect::<Result<_, _>>()?;
-        pages.sort_by(|one, other| (&one.doc_id, one.page).cmp(&(&other.doc_id, other.page)));
-        for page in pages {
-            let id = PageId::new(page.doc_id, page.page);
-            let text: String =
-                page.text.iter().flat_map(|text| text.chars()).filter(|letter| letter.is_alphanumeric()).collect();
-            let mut hash = blake3::Hasher::new();
-            if text.chars().count() >= ENOUGH_TEXT {
-                hash.update(text.to_lowercase().as_bytes());
-            } else if let Some(vectors) = index.page_vectors(&searcher, page.address)? {
-                vectors.vectors.values().iter().for_each(|value| {
-                    hash.update(&value.to_le_bytes());
-                });
-            }
-            let representative = known.entry(hash.finalize()).or_insert_with(|| id.clone()).clone();
-            merged += usize::from(representative != id);
-            first.insert(id, representative);
-        }
+        let first = first_copies(index)?;
+        let merged = first.iter().filter(|(page, first)| page != first).count();
         Ok(Self { first, merged })
+    }
+
+    /// A hash of which pages there are and which of them are the same.
+    pub fn digest(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        for (page, first) in &self.first {
+            hash.update(format!("{page}\n{first}\n").as_bytes());
+        }
+        hash.finalize().to_hex().to_string()
+    }
+
+    /// Whether a page is among them.
+    pub fn holds(&self, page: &PageId) -> bool {
+        self.first.contains_key(page)
     }
 
     /// The page that stands for a page of a log.

@@ -34,8 +34,13 @@ pub(super) fn questions(index: &PageIndex, pages: &Pages, count: usize, seed: u6
             words_of.entry(id).or_default().extend(words.iter().cloned());
         }
     }
+    Ok(drawn(&words_of, count, seed))
+}
+
+/// Draws them from the words of all pages.
+fn drawn(words_of: &BTreeMap<PageId, BTreeSet<String>>, count: usize, seed: u64) -> Vec<Question> {
     let mut pages_with: BTreeMap<&str, Vec<&PageId>> = BTreeMap::new();
-    for (page, words) in &words_of {
+    for (page, words) in words_of {
         words.iter().for_each(|word| pages_with.entry(word).or_default().push(page));
     }
     let most = ((RARE * words_of.len() as f64) as usize).max(FEW);
@@ -56,11 +61,12 @@ pub(super) fn questions(index: &PageIndex, pages: &Pages, count: usize, seed: u6
             .filter(|page| chosen.iter().all(|word| words_of[**page].contains(*word)))
             .copied()
             .collect();
-        stream.shuffle(&mut chosen);
-        let query = chosen.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ");
-        if chosen.len() < 2 || answers.len() > ANSWERS || !known.insert(query.clone()) {
+        // In any order they are one question: what judges must not be rehearsed in another.
+        if chosen.len() < 2 || answers.len() > ANSWERS || !known.insert(chosen.clone()) {
             continue;
         }
+        stream.shuffle(&mut chosen);
+        let query = chosen.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ");
         let positive = |page: &PageId| PositivePage { page: page.clone(), weight: 1.0 };
         questions.push(Question {
             query_id: format!("{GROUP}-{}", questions.len()),
@@ -73,7 +79,7 @@ pub(super) fn questions(index: &PageIndex, pages: &Pages, count: usize, seed: u6
             break;
         }
     }
-    Ok(questions)
+    questions
 }
 
 /// The words of a text that can be asked for, in lower case.
@@ -91,5 +97,19 @@ mod tests {
         let found = words("The Tarn-Ridge walk, 2024: résumé x1y2 of AND tarn");
         let expected = ["ridge", "résumé", "tarn", "walk"].map(str::to_owned);
         assert_eq!(found, BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn no_words_are_asked_twice_in_whatever_order() {
+        let words = ["ridge", "tarn", "walk", "weir"].map(str::to_owned);
+        let words_of = BTreeMap::from([(PageId::new("a.pdf", 1), BTreeSet::from(words))]);
+        let questions = drawn(&words_of, 60, 1);
+        let sets: BTreeSet<BTreeSet<&str>> =
+            questions.iter().map(|question| question.query.split(' ').collect()).collect();
+        assert_eq!(sets.len(), questions.len());
+        // There are 6 + 4 + 1 sets of 2 to 4 words.
+        assert!((9..=11).contains(&questions.len()), "{}", questions.len());
+        // Words come in any order.
+        assert!(questions.iter().any(|question| !question.query.split(' ').is_sorted()));
     }
 }

@@ -118,6 +118,14 @@ impl PageIndex {
         records.into_iter().map(info).collect()
     }
 
+    /// For each kept generation the one that was in use before it, if it was published.
+    #[cfg(feature = "train")]
+    pub(crate) fn previous_generations(&self) -> Result<BTreeMap<u32, Option<u32>>, Error> {
+        let mut records = records(&self.folder)?;
+        records.insert(self.pointer.generation, self.pointer.clone());
+        Ok(records.into_iter().map(|(number, record)| (number, record.previous)).collect())
+    }
+
     /// Goes back to a kept generation, or to the one that was in use before the current one was published.
     ///
     /// # Errors
@@ -192,7 +200,11 @@ impl PageIndex {
     /// The number of a generation that there never was.
     pub(super) fn next_number(&self) -> Result<u32, Error> {
         let folders = generation_folders(&self.folder)?;
-        Ok(folders.last().copied().unwrap_or_default().max(self.pointer.generation) + 1)
+        let last = folders.last().copied().unwrap_or_default().max(self.pointer.generation);
+        last.checked_add(1).ok_or_else(|| {
+            let full = format!("there is no number above {last}; remove the folder of that name, which no program made");
+            Error::io(&self.folder.join(GENERATIONS_FOLDER), "number a new generation")(std::io::Error::other(full))
+        })
     }
 
     /// Removes generations that are neither in use, nor to be kept, nor open, nor needed by one that is kept.

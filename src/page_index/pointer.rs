@@ -63,13 +63,16 @@ pub(super) struct Pointer {
 struct Envelope {
     magic: String,
     version: u64,
-    /// BLAKE3 of the compact JSON of `index`, 64 hexadecimal digits.
+    /// BLAKE3 of the compact JSON of `index` with its keys in order, 64 hexadecimal digits.
     checksum: String,
     index: serde_json::Value,
 }
 
 fn checksum(index: &serde_json::Value) -> String {
-    blake3::hash(index.to_string().as_bytes()).to_hex().to_string()
+    // A program that embeds this may have switched serde_json to the order of insertion.
+    let mut sorted = index.clone();
+    sorted.sort_all_objects();
+    blake3::hash(sorted.to_string().as_bytes()).to_hex().to_string()
 }
 
 impl Pointer {
@@ -181,8 +184,8 @@ mod tests {
         }
     }
 
-    /// As the first release wrote it.
-    const FROZEN: &str = r#"{
+    /// A file of an index that nothing was published to.
+    const FROZEN_1: &str = r#"{
       "magic": "colqwen-index page index",
       "version": 1,
       "checksum": "3d1f6e6b86d786ad7c84480390136843c64472f0a113ef250bb1dbf5b5b8afd4",
@@ -193,28 +196,67 @@ mod tests {
         "columns": [{ "kind": "u64", "list": true, "name": "year" }]
       }
     }"#;
+    /// One of a generation whose model lies elsewhere.
+    const FROZEN_2: &str = r#"{
+      "checksum": "e1aceafb86a456b2e7390fc0003f3ee8b5dc83455d1e5520a552df40143d5df1",
+      "index": {
+        "columns": [],
+        "created": 7,
+        "dim": 128,
+        "generation": 4,
+        "model": {
+          "name": "/models/colqwen2",
+          "page_fingerprint": "0000000000000000000000000000000000000000000000000000000000000000",
+          "query_format": "Query: "
+        },
+        "pages_of": 3,
+        "previous": 3
+      },
+      "magic": "colqwen-index page index",
+      "version": 2
+    }"#;
+    /// What version 3 differs by: the model lies within the index.
+    const WITHIN_3: [(&str, &str); 3] = [
+        ("\"version\": 2", "\"version\": 3"),
+        ("/models/colqwen2", "./models/000001"),
+        (
+            "e1aceafb86a456b2e7390fc0003f3ee8b5dc83455d1e5520a552df40143d5df1",
+            "06822ddb07458c97c93acc4c0fb817373b5d60c497454e9c716adedb63371e8e",
+        ),
+    ];
 
     #[test]
-    fn a_file_of_version_1_opens_and_a_published_generation_has_version_2() {
+    fn frozen_files_of_every_version_open_and_are_written_alike() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(POINTER_FILE);
-        let index = &serde_json::from_str::<serde_json::Value>(FROZEN).unwrap()["index"];
-        fs::write(
-            &path,
-            FROZEN.replace("3d1f6e6b86d786ad7c84480390136843c64472f0a113ef250bb1dbf5b5b8afd4", &checksum(index)),
-        )
-        .unwrap();
-        assert_eq!(Pointer::read(folder.path()).unwrap(), Some(pointer()));
-        let version = || {
-            let text = fs::read_to_string(&path).unwrap();
-            serde_json::from_str::<serde_json::Value>(&text).unwrap()["version"].as_u64().unwrap()
+        let model = |name: String| RecordedModel {
+            name,
+            page_fingerprint: Fingerprint::from_bytes([0; 32]),
+            query_format: "Query: ".to_owned(),
         };
-        pointer().write(folder.path()).unwrap();
-        assert_eq!(version(), 1);
-        let published = Pointer { generation: 4, previous: Some(3), pages_of: Some(3), created: Some(7), ..pointer() };
-        published.write(folder.path()).unwrap();
-        assert_eq!((version(), published.pages_generation()), (2, 3));
-        assert_eq!(Pointer::read(folder.path()).unwrap(), Some(published));
+        let published = |name: String| Pointer {
+            generation: 4,
+            model: Some(model(name)),
+            columns: Vec::new(),
+            pages_of: Some(3),
+            created: Some(7),
+            previous: Some(3),
+            ..pointer()
+        };
+        let frozen_3 = WITHIN_3.iter().fold(FROZEN_2.to_owned(), |text, (from, to)| text.replace(from, to));
+        let within = folder.path().canonicalize().unwrap().join("models/000001").display().to_string();
+        for (frozen, expected) in [
+            (FROZEN_1, pointer()),
+            (FROZEN_2, published("/models/colqwen2".to_owned())),
+            (&frozen_3, published(within)),
+        ] {
+            fs::write(&path, frozen).unwrap();
+            let read = Pointer::read(folder.path()).unwrap().unwrap();
+            assert_eq!((&read, read.pages_generation()), (&expected, 3));
+            read.write(folder.path()).unwrap();
+            let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(parse(&fs::read_to_string(&path).unwrap()), parse(frozen));
+        }
     }
 
     #[test]

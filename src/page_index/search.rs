@@ -9,6 +9,8 @@ use tantivy::query::{AllQuery, BooleanQuery, ConstScoreQuery, Occur, Query, Quer
 use tantivy::snippet::SnippetGenerator;
 use tantivy::{DocAddress, Searcher, TantivyDocument};
 
+mod nesting;
+
 use super::PageIndex;
 use super::fields::{DOC_ID, PAGE};
 use crate::Error;
@@ -201,6 +203,13 @@ impl PageIndex {
     }
 
     fn parse_filter(&self, filter: &str) -> Result<Box<dyn Query>, Error> {
+        let depth = nesting::depth(filter);
+        if depth > nesting::DEEPEST {
+            let most = nesting::DEEPEST;
+            let problem = format!("expected at most {most} brackets and NOTs within each other, received {depth}");
+            // Nobody reads all of such a filter.
+            return Err(Error::Filter { filter: filter.chars().take(100).collect(), problem });
+        }
         let mut parser = QueryParser::for_index(&self.index, vec![self.fields.text]);
         parser.set_conjunction_by_default();
         let query = match parser.parse_query(filter) {
@@ -238,8 +247,13 @@ impl PageIndex {
     /// A few words of a page around what a text asks for; the beginning of the page where nothing matches.
     ///
     /// # Errors
-    /// The stored page cannot be read.
+    /// The stored page cannot be read, or the searcher has no such page: the hit is another searcher's.
     pub fn snippet(&self, searcher: &Searcher, hit: &Hit, text: &str, letters: usize) -> Result<String, Error> {
+        let DocAddress { segment_ord: segment, doc_id: doc } = hit.address;
+        let segments = searcher.segment_readers();
+        if segments.get(segment as usize).is_none_or(|reader| doc >= reader.max_doc()) {
+            return Err(colqwen_index_field::Error::NoDocument { segment, doc, segments: segments.len() }.into());
+        }
         let document: TantivyDocument = searcher.doc(hit.address)?;
         let mut generator = SnippetGenerator::create(searcher, &*self.word_query(text), self.fields.text)?;
         generator.set_max_num_chars(letters);
@@ -347,5 +361,34 @@ mod tests {
         assert_eq!(index.report_batch(&searcher, &[]).unwrap(), []);
         requests[4].filter = Some("nofield:1");
         assert!(matches!(index.report_batch(&searcher, &requests), Err(Error::Filter { .. })));
+    }
+    #[test]
+    fn a_filter_that_nests_too_deep_is_refused_and_a_deep_one_is_not() {
+        let (_folder, index) = index();
+        let searcher = index.searcher();
+        let search =
+            |filter: &str| index.search(&searcher, &SearchRequest { filter: Some(filter), ..request(Mode::Late) });
+        for filter in ["(".repeat(20_000), "NOT ".repeat(20_000), "text:(NOT ".repeat(20_000)] {
+            let error = search(&filter).unwrap_err();
+            assert!(matches!(error, Error::Filter { .. }) && error.to_string().len() < 1000, "{error}");
+            assert!(error.to_string().contains("at most 100 brackets and NOTs"), "{error}");
+        }
+        let deep = format!("{}doc_id:odd{}", "(".repeat(100), ")".repeat(100));
+        assert_eq!(search(&deep).unwrap().len(), PAGES as usize / 2);
+        let wide = vec!["(doc_id:odd AND page:1)"; 300].join(" OR ");
+        assert_eq!(search(&wide).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_snippet_of_another_searchers_hit_is_refused() {
+        let (_folder, index) = index();
+        let searcher = index.searcher();
+        let hit = index.search(&searcher, &request(Mode::Bm25)).unwrap().remove(0);
+        assert!(index.snippet(&searcher, &hit, "lamp", 20).unwrap().contains("lamp"));
+        for (segment, doc) in [(9, 0), (0, PAGES), (0, u32::MAX)] {
+            let hit = Hit { address: DocAddress::new(segment, doc), ..hit.clone() };
+            let error = index.snippet(&searcher, &hit, "lamp", 20).unwrap_err();
+            assert!(matches!(error, Error::Field(colqwen_index_field::Error::NoDocument { .. })), "{error}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! How well a model ranks pages for queries whose pages are known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -12,9 +12,10 @@ use colqwen_index_train::data::{PageId, Question};
 use colqwen_index_train::maxsim::{MaxSim, Packed};
 use colqwen_index_train::metrics::{Judged, Metrics};
 
-use super::{LostPages, Preparation};
+use super::{LostPages, Preparation, Reprojection};
 use crate::indexing::find_files;
-use crate::page_index::SearchRequest;
+use crate::model::Model;
+use crate::page_index::{EncodePages, PageSource, PageToEncode, SearchRequest};
 use crate::{Error, PageIndex};
 
 /// Queries that are encoded together.
@@ -120,6 +121,73 @@ pub fn rank_index(
         Ok(hits.into_iter().map(|hit| PageId::new(hit.doc_id, hit.page)).collect())
     };
     encode(encoder, questions)?.into_iter().map(rank).collect()
+}
+
+/// Ranks all pages of an index for each question, best first, as `model` encodes them: exactly, by MaxSim of pages that are
+/// rendered again from the files they came from, and pooled as they were, of which only scores are kept. Where the model has the
+/// backbone that left hidden states beside the index, these are projected instead. It is for models that did not make the index;
+/// one whose queries are for other pages than it makes is judged as by [`rank_index`].
+///
+/// # Errors
+/// A positive page is not in the index, a file is gone or has changed, or the model refuses a page, where `lost` takes none; or
+/// `progress` breaks the work off.
+pub fn rank_sources(
+    index: &PageIndex,
+    model: &Model,
+    questions: &[&Question],
+    lost: &mut LostPages,
+    mut progress: impl FnMut(Preparation<'_>) -> ControlFlow<()>,
+) -> Result<Vec<Vec<PageId>>, Error> {
+    let encoder = &*model.encoder;
+    if encoder.serves_pages_of() != encoder.page_fingerprint() {
+        return rank_index(index, encoder, questions, lost);
+    }
+    let places = index.places(&index.searcher())?;
+    let mut holds = |page: &PageId| Ok(places.contains_key(&(page.doc_id.clone(), page.page)));
+    check_positives(questions, &format!("the index {:?} does not hold it", index.folder()), lost, &mut holds)?;
+    // Whoever breaks off is heard at the first page.
+    let _ = progress(Preparation::Planned { pages: places.len() });
+    let queries = packed(encode(encoder, questions)?.iter().map(|query| &query.vectors))?;
+    let (mut pages, maxsim) = (Reprojection::new(index, model)?, MaxSim::default());
+    let mut scored: Vec<Vec<(f32, PageId)>> = vec![Vec::with_capacity(places.len()); questions.len()];
+    for wanted in pages_to_encode(index, places.into_keys())?.chunks(pages.at_once()) {
+        let (mut vectors, mut numbers) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+        for (page, encoded) in wanted.iter().zip(pages.encode(wanted)?) {
+            let page = PageId::new(page.doc_id.as_str(), page.page);
+            match encoded {
+                Ok(encoded) => {
+                    vectors.push(encoded.vectors);
+                    numbers.push(page);
+                }
+                Err(problem) => lost.lose(&page, problem)?,
+            }
+        }
+        if !vectors.is_empty() {
+            let found = maxsim.score(&queries, &packed(vectors.iter())?)?;
+            for (query, scored) in scored.iter_mut().enumerate() {
+                scored.extend(found.scores.row(query).iter().copied().zip(numbers.iter().cloned()));
+            }
+        }
+        if wanted.iter().any(|page| progress(Preparation::Page { doc_id: &page.doc_id }).is_break()) {
+            return Err(Error::Interrupted);
+        }
+    }
+    Ok(scored.into_iter().map(|scored| best_first(scored).collect()).collect())
+}
+
+/// What an index says of the origin of pages, which come by document.
+fn pages_to_encode(index: &PageIndex, pages: impl Iterator<Item = (String, u32)>) -> Result<Vec<PageToEncode>, Error> {
+    let mut of_document: Option<(String, BTreeMap<u32, PageSource>)> = None;
+    let mut wanted = Vec::new();
+    for (doc_id, page) in pages {
+        if of_document.as_ref().is_none_or(|(known, _)| *known != doc_id) {
+            of_document = Some((doc_id.clone(), index.sources_of(&doc_id)?));
+        }
+        let of_page = of_document.as_mut().and_then(|(_, sources)| sources.remove(&page));
+        let (source, content_hash) = of_page.unwrap_or_default();
+        wanted.push(PageToEncode { doc_id, page, source, content_hash });
+    }
+    Ok(wanted)
 }
 
 /// A positive page that is not among those that are ranked would only look like a bad model.

@@ -2,11 +2,14 @@
 //!
 //! [`train_projection`] trains the projection from hidden states to token vectors. Hidden states are computed once
 //! and kept beside the run; an epoch then costs the projection alone. [`train_network`] trains low-rank updates or all weights.
-//! Pages come from files or from the sources of an index ([`Pages`]). [`rank_pages`] or [`rank_index`], and [`judge`], measure a
-//! model on pages and queries, [`Reprojection`] encodes pages again from hidden states, and [`mine`] finds pages that an index
-//! ranks high for a query they do not answer.
+//! [`new_base`] makes a model to begin with of a checkpoint that has no projection. Pages come from files or from the sources of an
+//! index ([`Pages`]). [`rank_pages`], [`rank_index`] or [`rank_sources`], and [`judge`], measure a model on pages and queries,
+//! [`Reprojection`] encodes pages again from hidden states, and [`mine`] finds pages that an index ranks high for a query they do
+//! not answer.
 
+mod base;
 mod caches;
+mod copies;
 mod judge;
 mod mine;
 mod near_duplicates;
@@ -22,9 +25,11 @@ mod vectors;
 mod vision;
 
 pub use crate::indexing::OnError;
+pub use base::new_base;
 pub use caches::{CacheReport, hidden_source};
+pub(crate) use copies::first_copies;
 pub(crate) use judge::best_first;
-pub use judge::{judge, rank_index, rank_pages};
+pub use judge::{judge, rank_index, rank_pages, rank_sources};
 pub use mine::{MineOptions, MineReport, mine};
 pub use network::train_network;
 pub use pages::{LostPages, Pages};

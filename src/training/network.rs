@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use colqwen_index_ingest::builtin;
 use colqwen_index_ingest::colqwen2::ColQwen2;
 use colqwen_index_ingest::encoder::Encoder;
 use colqwen_index_train::data::{Question, TrainingData};
@@ -11,6 +12,7 @@ use colqwen_index_train::trainer::Ending;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 
+use super::copies::copies;
 use super::run::Training;
 use super::source::PageSource;
 use super::validation::{self, Ranked};
@@ -25,9 +27,10 @@ const QUERIES_AT_ONCE: usize = 64;
 /// Trains what `trained` names of `model` on `data`, whose pages `pages` has, and writes everything to `out`:
 /// the log, the state, a plot, what the vision tower leaves of pages where it does not learn (`hidden/vision.parquet`), and at the
 /// end `model/`, a whole checkpoint with what was learnt merged, and for low-rank updates of both sides also `adapter/`, as peft
-/// reads it. Every page is rendered once before the first step: to find those that cannot be, and those that look alike.
-/// Questions to validate by are used as [`train_projection`](super::train_projection) uses them. `base` is what the adapter
-/// names as the weights that it belongs to.
+/// reads it and [`Model::load`](crate::model::Model::load) does. Every page is rendered once before the first step: to find those
+/// that cannot be, and those that look alike. Questions to validate by are used as [`train_projection`](super::train_projection) uses them. `base` is the name by which
+/// `model` was loaded: a folder, which the adapter names by its absolute path, a hub id, or `builtin`, of which the adapter gets a
+/// copy.
 ///
 /// # Errors
 /// A page is not found and none may be lost, the index holds pages of another model where its vectors are wanted, a setting lies outside of its range, not one page fits into the
@@ -58,7 +61,7 @@ pub fn train_network(
         None => {
             let page = model.largest_page();
             let footprint = network.footprint(page.patches, page.tokens);
-            let pages = data.pages().len().min(options.batch * (1 + options.negatives));
+            let pages = data.pages().len().min(options.batch.saturating_mul(options.negatives.saturating_add(1)));
             footprint.mini_batch((options.memory - options.memory / 4) as u64, pages, page.vectors, model.dim())?
         }
     };
@@ -81,12 +84,12 @@ pub fn train_network(
     };
     let source = source;
     let left = lost.removed_from(data);
-    let batches = options.batches(&left)?.with_copies(source.copies());
+    let batches = options.batches(&left)?.with_copies(copies(source.copies(), pages)?);
     // Whoever breaks off is heard at the first step.
-    let _ = progress(Preparation::Steps { total: options.total(&batches) });
+    let _ = progress(Preparation::Steps { total: options.total(&batches)? });
     let first = FirstVectors::new(model, &source);
     let ids = stored.as_ref().map(StoredPages::ids).unwrap_or_default();
-    let constants = options.constants(stored.as_ref(), &ids, &first)?;
+    let constants = options.constants(stored.as_ref(), &ids, &first);
     let begins = json!({"network": network.trained().to_string(), "seed": options.seed});
     let ranked = Ranked::new(&source, |items: &[_]| network.infer(items), &all, &lost);
     let sets = validation::usable(validation, &lost);
@@ -113,11 +116,21 @@ pub fn train_network(
         Ending::Complete => {
             let adapter = out.join("adapter");
             if matches!(network.trained(), Trained::Lora(_)) && !adapter.exists() {
-                network.save_adapter(model, base, &adapter)?;
+                save_adapter(&network, model, base, &adapter)?;
             }
             network.save_merged(model, &saved)?;
             Some(saved)
         }
     };
     Ok(TrainOutcome { ending, caches, steps, model, lost, left_out })
+}
+
+/// Writes what was learnt of the model called `base` so that it is found by it from anywhere.
+fn save_adapter(network: &Network, model: &ColQwen2, base: &str, adapter: &Path) -> Result<(), Error> {
+    if base == builtin::NAME {
+        // Nothing but this program knows it, and another version may have another one of this name.
+        return Ok(network.save_adapter_and_base(model, adapter)?);
+    }
+    let folder = Path::new(base).canonicalize().map(|folder| folder.display().to_string());
+    Ok(network.save_adapter(model, &folder.unwrap_or_else(|_| base.to_owned()), adapter)?)
 }

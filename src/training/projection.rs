@@ -14,6 +14,7 @@ use colqwen_index_train::trainer::Ending;
 use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 
+use super::copies::copies;
 use super::run::Training;
 use super::validation::{self, Ranked};
 use super::vectors::StoredPages;
@@ -54,6 +55,8 @@ pub fn train_projection(
 ) -> Result<TrainOutcome, Error> {
     let saved = run::new_model(out)?;
     options.batches(data)?;
+    // Before anything is computed, as all settings.
+    Dropout::new(projection.dropout, options.seed)?;
     let mut lost = LostPages::new(options.on_error);
     let stored = options.stored(model, pages)?;
     if projection.new_projection && stored.is_some() {
@@ -73,14 +76,14 @@ pub fn train_projection(
     let (source, caches) =
         hidden_source(&out.join("hidden"), model, &all, wanted, options.memory, &mut lost, &mut progress)?;
     let left = lost.removed_from(data);
-    let batches = options.batches(&left)?.with_copies(source.copies()?);
+    let batches = options.batches(&left)?.with_copies(copies(source.copies()?, pages)?);
     // Whoever breaks off is heard at the first step.
-    let _ = progress(Preparation::Steps { total: options.total(&batches) });
+    let _ = progress(Preparation::Steps { total: options.total(&batches)? });
     let learner = beginning(model, options.seed, projection)?;
     let still = beginning(model, options.seed, ProjectionOptions { dropout: 0.0, ..projection })?;
     let first = Beginning { model: still, source: &source };
     let ids = stored.as_ref().map(StoredPages::ids).unwrap_or_default();
-    let constants = options.constants(stored.as_ref(), &ids, &first)?;
+    let constants = options.constants(stored.as_ref(), &ids, &first);
     let begins = json!({"projection": {"new": projection.new_projection, "dropout": projection.dropout}});
     let mini_batch = options.mini_batch.unwrap_or(MINI_BATCH);
     let ranked = Ranked::new(&source, |states: &[_]| learner.infer(states), &all, &lost);

@@ -1,5 +1,6 @@
 //! Training of queries alone against the pages that an index holds, until held-out questions gain nothing more.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use colqwen_index_train::watch::{StepRecord, Verdict};
 use serde_json::json;
 use tantivy::Searcher;
 
+use super::copies::copies;
 use super::run::Training;
 use super::source::PageSource;
 use super::validation::{self, DEPTH};
 use super::vectors::{FirstVectors, StoredPages};
-use super::{CacheReport, LostPages, TrainOptions, TrainOutcome, run};
+use super::{CacheReport, LostPages, Pages, TrainOptions, TrainOutcome, run};
 use crate::page_index::{Hit, SearchRequest};
 use crate::{Error, PageIndex};
 
@@ -52,13 +54,13 @@ pub fn train_query_side(
     let mut lost = LostPages::new(options.on_error);
     stored.check(&data.pages(), &mut lost)?;
     let left = lost.removed_from(data);
-    let batches = options.batches(&left)?;
+    let batches = options.batches(&left)?.with_copies(copies(HashMap::new(), Pages::Index(index))?);
     let network =
         Network::new(model, Trained::Lora(lora), NetworkOptions { seed: options.seed, ..NetworkOptions::default() })?;
     let source = PageSource::new(model, 0);
     let first = FirstVectors::new(model, &source);
     let ids = stored.ids();
-    let constants = options.constants(Some(&stored), &ids, &first)?;
+    let constants = options.constants(Some(&stored), &ids, &first);
     let sets = validation::usable(validation, &LostPages::default());
     let asked = Asked { model, network: &network, index, searcher: index.searcher() };
     let begins = json!({"query side": network.trained().to_string(), "seed": options.seed});

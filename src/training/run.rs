@@ -94,9 +94,31 @@ impl TrainOptions {
     /// Share of the steps in which the learning rate rises.
     const WARMUP: f64 = 0.05;
 
-    fn schedule(&self, per_epoch: usize) -> Schedule {
-        let total = self.epochs * per_epoch as u64;
-        Schedule { peak: self.rate, warmup: (total as f64 * Self::WARMUP) as u64, total, decay: self.decay }
+    /// Refuses settings that no run could be made with, whatever the data. Trainings do so before they compute anything.
+    ///
+    /// # Errors
+    /// A setting lies outside of its range.
+    pub fn check(&self) -> Result<(), Error> {
+        self.loss.check()?;
+        if !(self.distil.is_finite() && self.distil >= 0.0) {
+            return Err(refused("weight of the distillation", "a number from 0", self.distil));
+        }
+        if self.epochs == 0 {
+            return Err(refused("epochs", "a number from 1", 0));
+        }
+        if self.mini_batch == Some(0) {
+            return Err(refused("mini-batch", "a number from 1", 0));
+        }
+        Ok(())
+    }
+
+    fn schedule(&self, per_epoch: usize) -> Result<Schedule, Error> {
+        let total = self.epochs.checked_mul(per_epoch as u64);
+        let total = total.ok_or_else(|| refused("epochs", "less than 2^64 steps in all", self.epochs))?;
+        let warmup = (total as f64 * Self::WARMUP) as u64;
+        let schedule = Schedule { peak: self.rate, warmup, total, decay: self.decay };
+        schedule.check()?;
+        Ok(schedule)
     }
 
     fn batching(&self) -> BatchOptions {
@@ -104,8 +126,8 @@ impl TrainOptions {
     }
 
     /// Steps of the whole run.
-    pub(super) fn total(&self, batches: &Batches<'_>) -> u64 {
-        self.schedule(batches.per_epoch()).total
+    pub(super) fn total(&self, batches: &Batches<'_>) -> Result<u64, Error> {
+        Ok(self.schedule(batches.per_epoch())?.total)
     }
 
     /// The stored pages of the index, where they are wanted: as pages that do not learn, or as negatives.
@@ -114,12 +136,9 @@ impl TrainOptions {
             Pages::Index(index) if self.learning == Learning::Queries || self.constant_negatives > 0 => {
                 Ok(Some(StoredPages::new(index, model)?))
             }
-            Pages::Files(_) if self.constant_negatives > 0 => Err(TrainError::Setting {
-                name: "stored pages as negatives",
-                expected: "an index as the place of the pages",
-                received: "files".to_owned(),
+            Pages::Files(_) if self.constant_negatives > 0 => {
+                Err(refused("stored pages as negatives", "an index as the place of the pages", "files"))
             }
-            .into()),
             _ => Ok(None),
         }
     }
@@ -130,17 +149,13 @@ impl TrainOptions {
         stored: Option<&'a StoredPages<'a>>,
         ids: &'a [PageId],
         first: &'a dyn FixedVectors,
-    ) -> Result<Constants<'a>, Error> {
-        if !(self.distil.is_finite() && self.distil >= 0.0) {
-            let (name, expected, received) = ("weight of the distillation", "a number from 0", self.distil.to_string());
-            return Err(TrainError::Setting { name, expected, received }.into());
-        }
+    ) -> Constants<'a> {
         let of_index = stored.map(|stored| stored as &dyn FixedPages);
         let negatives = of_index.filter(|_| self.constant_negatives > 0);
         // Scores are divided by the length of queries, so both sides take the temperature of the loss.
         let distillation =
             Distillation { temperature: self.loss.temperature, teacher_temperature: self.loss.temperature };
-        Ok(Constants {
+        Constants {
             pages: (self.learning == Learning::Queries).then(|| of_index.unwrap_or(first)),
             negatives: negatives.map(|vectors| ConstantNegatives {
                 among: ids,
@@ -148,15 +163,20 @@ impl TrainOptions {
                 per_step: self.constant_negatives,
             }),
             teacher: (self.distil > 0.0).then_some(Anchor { weight: self.distil, distillation, vectors: first }),
-        })
+        }
     }
 
     /// Refuses settings and data that no run could be made with, before anything is computed.
     pub(super) fn batches<'d>(&self, data: &'d TrainingData) -> Result<Batches<'d>, Error> {
+        self.check()?;
         let batches = Batches::new(data, self.batching())?;
-        self.schedule(batches.per_epoch()).check()?;
+        self.schedule(batches.per_epoch())?;
         Ok(batches)
     }
+}
+
+fn refused(name: &'static str, expected: &'static str, received: impl ToString) -> Error {
+    TrainError::Setting { name, expected, received: received.to_string() }.into()
 }
 
 /// What a training did.
@@ -220,7 +240,7 @@ impl<E: Encode, S: Source<Item = E::Item>> Training<'_, E, S> {
             "distil": options.distil,
             "constant negatives": options.constant_negatives,
         });
-        let schedule = options.schedule(batches.per_epoch());
+        let schedule = options.schedule(batches.per_epoch())?;
         let update =
             UpdateOptions { optimiser: AdamWOptions::default(), schedule, clip: 1.0, save_every: options.save_every };
         let cache = GradCache { maxsim: MaxSim::default(), loss: options.loss, mini_batch };

@@ -25,14 +25,14 @@ const PAGES_AT_ONCE: usize = 4;
 
 /// As [`Training::run`]; after each epoch the questions of `sets`, by the rankings that `rank` gives them, say how good the
 /// parameters are. The run is complete when they say for some epochs that nothing was gained, and then the learner has the
-/// parameters that were best, those to begin with included. Without sets nothing is asked.
+/// parameters that were best, those to begin with included. Each set has the same weight; without questions nothing is asked.
 pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
     training: Training<'_, E, S>,
     sets: &[Vec<&Question>],
     rank: impl Fn(&[&Question]) -> Result<Vec<Vec<PageId>>, Error>,
     mut observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
 ) -> Result<(Ending, Vec<StepRecord>), Error> {
-    if sets.is_empty() {
+    if sets.iter().all(Vec::is_empty) {
         return training.run(observe);
     }
     let Training { learner, out, options, batches, .. } = training;
@@ -42,7 +42,9 @@ pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
         if early.knows(epoch) {
             return Ok(ControlFlow::Continue(()));
         }
-        Ok(early.look(Look { epoch, ndcg: mean_ndcg(sets, &rank)? })?)
+        let sets = sets.iter().map(|set| mean_ndcg(set, &rank)).collect::<Result<Vec<_>, Error>>()?;
+        let asked: Vec<f64> = sets.iter().copied().flatten().collect();
+        Ok(early.look(Look { epoch, ndcg: asked.iter().sum::<f64>() / asked.len() as f64, sets })?)
     };
     if !options.resume {
         let _ = look(0, &mut early)?;
@@ -73,30 +75,28 @@ pub(super) fn run<E: Encode, S: Source<Item = E::Item>>(
     Ok((ending, steps))
 }
 
-/// The mean over the sets of the mean nDCG@10 of their questions.
+/// The mean nDCG@10 of questions; none of no questions.
 fn mean_ndcg(
-    sets: &[Vec<&Question>],
+    set: &[&Question],
     rank: impl Fn(&[&Question]) -> Result<Vec<Vec<PageId>>, Error>,
-) -> Result<f64, Error> {
-    let mut means = 0.0;
-    for set in sets {
-        let mut sum = 0.0;
-        for (question, ranking) in set.iter().zip(rank(set)?) {
-            sum += Judged::new(&ranking, question.positives.iter().map(|positive| &positive.page))?.ndcg(DEPTH);
-        }
-        means += sum / set.len() as f64;
+) -> Result<Option<f64>, Error> {
+    if set.is_empty() {
+        return Ok(None);
     }
-    Ok(means / sets.len() as f64)
+    let mut sum = 0.0;
+    for (question, ranking) in set.iter().zip(rank(set)?) {
+        sum += Judged::new(&ranking, question.positives.iter().map(|positive| &positive.page))?.ndcg(DEPTH);
+    }
+    Ok(Some(sum / set.len() as f64))
 }
 
-/// The questions of `sets` that have a positive, without those whose pages are lost, and without sets that are empty.
+/// The questions of `sets` that have a positive, without those whose pages are lost.
 pub(super) fn usable<'q>(sets: &'q [Vec<Question>], lost: &LostPages) -> Vec<Vec<&'q Question>> {
     let found = |question: &&Question| {
         let mut pages = question.positives.iter().map(|positive| &positive.page).peekable();
         pages.peek().is_some() && pages.all(|page| !lost.pages().contains_key(page))
     };
-    let sets = sets.iter().map(|set| set.iter().filter(found).collect::<Vec<_>>());
-    sets.filter(|set| !set.is_empty()).collect()
+    sets.iter().map(|set| set.iter().filter(found).collect()).collect()
 }
 
 /// `data` with the questions of `sets`: what has to be found and prepared for both.

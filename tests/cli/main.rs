@@ -11,11 +11,15 @@ mod files;
 mod further;
 mod images;
 mod index_search;
+#[cfg(feature = "train")]
+mod nights;
 mod pooling;
 mod reencoding;
 mod support;
 #[cfg(feature = "train")]
 mod training;
+#[cfg(feature = "train")]
+mod training_options;
 #[cfg(feature = "train")]
 mod training_pages;
 mod two_parts;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use colqwen_index::ingest::colqwen2::ColQwen2;
+use colqwen_index::train::clicks::log::{ReadOptions, read};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -301,5 +302,9 @@ fn a_search_is_logged_with_what_it_showed() {
     assert_eq!(lines[0]["query_fingerprint"].as_str().unwrap().len(), 64);
     assert!(lines[1].get("query_fingerprint").is_none());
     assert!(table.contains(&format!("impression {}", lines[2]["id"].as_str().unwrap())), "{table}");
+    // What training reads: all but the line that was cut off, the last with a session of its own.
+    let read = read(&[log], &[], &ReadOptions { bad_share: 0.5 }).unwrap();
+    assert_eq!((read.files[0].bad, read.files[0].records), (1, 3), "{:?}", read.files[0].first_bad);
+    assert_ne!(lines[2]["session"], lines[1]["session"]);
     assert!(cli!("search", path("index"), "x", "--session", "s").refused(2).contains("--log"));
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use colqwen_index::model::Model;
 use colqwen_index::train::data::{PageId, PositivePage, Question, TrainingData, read, write};
 use serde_json::{Value, json};
 
@@ -22,7 +23,7 @@ const PAGES: [(&str, u32, &str); 9] = [
 ];
 
 /// One question about each of nine pages. A page that the samples lack would be an error of the program's.
-fn questions() -> TrainingData {
+pub fn questions() -> TrainingData {
     let question = |(row, (doc_id, page, query)): (usize, &(&str, u32, &str))| Question {
         query_id: row.to_string(),
         query: (*query).to_owned(),
@@ -32,7 +33,7 @@ fn questions() -> TrainingData {
     TrainingData { questions: PAGES.iter().enumerate().map(question).collect(), mined_from: None }
 }
 
-fn data(folder: &Path) -> PathBuf {
+pub fn data(folder: &Path) -> PathBuf {
     let path = folder.join("questions.parquet");
     write(&path, &questions()).unwrap();
     path
@@ -47,7 +48,7 @@ fn train(data: &Path, out: &Path, epochs: u64) -> Command {
     command
 }
 
-fn steps(out: &Path) -> Vec<Value> {
+pub fn steps(out: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(out.join("steps.jsonl")).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
@@ -173,7 +174,10 @@ fn updates_and_all_weights_learn_and_are_saved_as_models() {
     let lora = train("lora", &["lora", "--lora", "r=8,alpha=16,dropout=0", "--rate", "0.01", "--mini-batch", "3"]);
     let adapter: Value =
         serde_json::from_slice(&std::fs::read(lora.join("adapter/adapter_config.json")).unwrap()).unwrap();
-    assert_eq!((&adapter["r"], &adapter["base_model_name_or_path"]), (&json!(8), &json!(tiny())));
+    assert_eq!(
+        (&adapter["r"], &adapter["base_model_name_or_path"]),
+        (&json!(8), &json!(tiny().canonicalize().unwrap()))
+    );
     assert!(ndcg(&data, &lora.join("model")) > 0.9);
     let full = train("full", &["full", "--rate", "0.002", "--memory", "1GB"]);
     assert!(!full.join("adapter").exists() && ndcg(&data, &full.join("model")) > 0.9);
@@ -184,7 +188,9 @@ fn updates_and_all_weights_learn_and_are_saved_as_models() {
         Ran::of(command.arg("--data").arg(&data).arg("--pages").arg(samples()))
     };
     assert!(refuse(&["--train", "full", "--lora", "r=4"]).refused(2).contains("--train lora"));
-    assert!(refuse(&["--train", "lora", "--lora", "rank=4"]).refused(2).contains("expected r, alpha or dropout"));
+    assert!(
+        refuse(&["--train", "lora", "--lora", "rank=4"]).refused(2).contains("expected r, alpha, dropout or targets")
+    );
     assert!(refuse(&["--memory", "none"]).refused(2).contains("20GB"));
     assert!(refuse(&["--train", "lora", "--memory", "1MB"]).refused(1).contains("one page at a time"));
     assert!(!Path::new("none").exists(), "a refused training left something behind");
@@ -208,7 +214,17 @@ fn a_model_that_looks_at_tiles_learns_in_its_projection_and_in_updates() {
     };
     assert!(!train("projection", &[], 8).join("hidden/vision.parquet").exists());
     let updates = train("updates", &["--train", "lora", "--lora", "r=4,alpha=8,dropout=0.1", "--rate", "0.003"], 6);
-    assert!(updates.join("hidden/vision.parquet").exists() && updates.join("adapter").exists());
+    assert!(updates.join("hidden/vision.parquet").exists());
+    // The adapter has a copy of its base, and goes where it is moved to.
+    let moved = temporary.path().join("moved");
+    std::fs::rename(updates.join("adapter"), &moved).unwrap();
+    let vectors = |model: &Path| {
+        let model = Model::load(model.to_str().unwrap(), "cpu").unwrap();
+        model.encoder.encode_queries(&["bread with seeds"]).unwrap().pop().unwrap().vectors.values().to_vec()
+    };
+    let (of_adapter, merged) = (vectors(&moved), vectors(&updates.join("model")));
+    assert!(of_adapter.iter().zip(&merged).all(|(one, other)| (one - other).abs() < 1e-4));
+    assert!(vectors(Path::new("builtin")).iter().zip(&merged).any(|(one, other)| (one - other).abs() > 1e-3));
     // What the vision tower made of the pages serves another run.
     let again = temporary.path().join("again");
     std::fs::create_dir(&again).unwrap();

@@ -1,13 +1,18 @@
 //! `train` with pages of an index, lost pages, queries that learn alone and the teacher of the beginning.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use colqwen_index::train::data::{PageId, PositivePage, Question, TrainingData, write};
+use colqwen_index::PageIndex;
+use colqwen_index::model::load_colqwen2;
+use colqwen_index::train::data::{PageId, PositivePage, Question, TrainingData, read, write};
+use colqwen_index::train::network::Lora;
+use colqwen_index::training::{Learning, TrainOptions, train_query_side};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::support::{PROGRAM, Ran, cli, samples, tiny};
+use super::support::{PROGRAM, Ran, cli, page_keys, samples, tiny};
 
 const QUESTIONS: [(&str, u32, &str); 4] = [
     ("espresso-machine-manual.pdf", 1, "how is the boiler descaled"),
@@ -116,6 +121,38 @@ fn queries_learn_alone_for_pages_that_stay_indexed() {
         assert_eq!(serde_json::from_str::<Value>(&metrics.out).unwrap()["queries"], 4);
         assert!(!out.join("adapter").exists());
     }
+}
+
+#[test]
+fn copies_of_an_answer_are_no_negatives() {
+    let shelf = Shelf::new();
+    // Every page once more, under another name.
+    for (name, ..) in QUESTIONS {
+        std::fs::copy(samples().join(name), shelf.files.join(format!("copy of {name}"))).unwrap();
+    }
+    cli!("index", &shelf.files, "--index", &shelf.index, "--model", tiny()).done();
+    let pages = page_keys(&shelf.index).len();
+    // All stored pages join each batch, and nothing but the answer and its copy is no negative.
+    let expected = ((pages - 2 + 1) as f64).ln();
+    for train in ["projection", "lora"] {
+        let more = ["--train", train, "--side", "query", "--epochs", "2", "--constant-negatives", "100"];
+        let (run, out) = shelf.train(train, &more);
+        run.done();
+        let steps = std::fs::read_to_string(out.join("steps.jsonl")).unwrap();
+        let step: Value = serde_json::from_str(steps.lines().next().unwrap()).unwrap();
+        let found = step["no_learning"].as_f64().unwrap();
+        assert!((found - expected).abs() < 1e-6, "{train}: {found}, expected {expected}");
+    }
+    let model = load_colqwen2(tiny().to_str().unwrap(), "cpu").unwrap();
+    let index = PageIndex::open(&shelf.index).unwrap();
+    let (data, out) = (read(&shelf.data).unwrap(), shelf.temporary.path().join("query side"));
+    let options =
+        TrainOptions { epochs: 1, constant_negatives: 100, learning: Learning::Queries, ..TrainOptions::default() };
+    let lora = Lora { dropout: 0.0, ..Lora::default() };
+    let go_on = |_: &_, _: Option<&_>| ControlFlow::Continue(());
+    let trained = train_query_side(&model, &data, &index, &out, &options, lora, &[], go_on).unwrap();
+    let found = trained.steps[0].no_learning;
+    assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
 }
 
 #[test]

@@ -16,14 +16,26 @@ const PATIENCE: usize = 3;
 
 /// What a run's folder keeps of all looks, as JSON.
 pub const LOOKS: &str = "validation.json";
+/// What it keeps of the parameters that did best.
+pub const BEST: &str = "best.safetensors";
 
 /// A look at the questions.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Look {
     /// Epochs that were complete.
     pub epoch: u64,
     /// nDCG@10.
     pub ndcg: f64,
+    /// The same of each set of questions, of which it is the mean; null for one that is empty.
+    #[serde(default)]
+    pub sets: Vec<Option<f64>>,
+}
+
+impl Look {
+    /// The look whose state is kept: the best one, of equal ones the first.
+    pub fn best(looks: &[Self]) -> Option<&Self> {
+        looks.iter().reduce(|best, look| if look.ndcg > best.ndcg { look } else { best })
+    }
 }
 
 /// Keeps the parameters that did best so far, in the folder of the run.
@@ -58,17 +70,12 @@ impl<'p> EarlyStop<'p> {
         self.looks.iter().any(|look| look.epoch == epoch)
     }
 
-    fn best(&self) -> Option<Look> {
-        // Of equal ones the first.
-        self.looks.iter().copied().reduce(|best, look| if look.ndcg > best.ndcg { look } else { best })
-    }
-
     /// Notes how well the parameters as they are do; says stop when the last epochs brought nothing.
     ///
     /// # Errors
     /// The disk is full.
     pub fn look(&mut self, look: Look) -> Result<ControlFlow<()>, Error> {
-        let better = self.best().is_none_or(|best| look.ndcg > best.ndcg);
+        let better = Look::best(&self.looks).is_none_or(|best| look.ndcg > best.ndcg);
         if better {
             let tensors: HashMap<&str, Tensor> = (self.parameters.iter())
                 .map(|parameter| (parameter.name.as_str(), parameter.var.as_detached_tensor()))
@@ -85,7 +92,8 @@ impl<'p> EarlyStop<'p> {
             file.finish()
         };
         write().map_err(Error::io(&path))?;
-        let since = self.looks.iter().rev().take_while(|look| Some(**look) != self.best()).count();
+        let best = Look::best(&self.looks);
+        let since = self.looks.iter().rev().take_while(|look| Some(*look) != best).count();
         Ok(if since >= PATIENCE { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
@@ -104,7 +112,7 @@ impl<'p> EarlyStop<'p> {
     }
 
     fn weights(&self) -> PathBuf {
-        self.folder.join("best.safetensors")
+        self.folder.join(BEST)
     }
 }
 
@@ -125,7 +133,7 @@ mod tests {
         let mut early = EarlyStop::open(&parameters, folder.path(), false).unwrap();
         let look = |early: &mut EarlyStop<'_>, epoch, ndcg, value: f32| {
             parameters[0].var.set(&Tensor::new(&[value], &Device::Cpu).unwrap()).unwrap();
-            early.look(Look { epoch, ndcg }).unwrap().is_break()
+            early.look(Look { epoch, ndcg, sets: vec![Some(ndcg), None] }).unwrap().is_break()
         };
         assert!(!look(&mut early, 0, 0.3, 1.0) && !look(&mut early, 1, 0.5, 2.0) && !look(&mut early, 2, 0.4, 3.0));
         let mut resumed = EarlyStop::open(&parameters, folder.path(), true).unwrap();

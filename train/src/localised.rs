@@ -4,8 +4,7 @@
 //! dot product of the token with a cell and "its cells" are those that are known to show it. Where the place of every word is
 //! known, as on pages that were rendered, this teaches a model to read far sooner than MaxSim does, which first has to find
 //! out by itself which cell is meant. Like a supervised contrastive loss (Khosla et al., NeurIPS 2020, with the sum inside
-//! the logarithm) over cells. Cells of other batches can stand among "all cells", as constants: a batch shows some hundred
-//! words, the pages of an index every word there is (a cross-batch memory, Wang et al., CVPR 2020).
+//! the logarithm) over cells.
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -27,15 +26,6 @@ pub struct Localised {
     pub cells: Tensor,
 }
 
-/// Cells of other batches, which no gradient reaches.
-#[derive(Clone, Copy, Debug)]
-pub struct Remembered<'a> {
-    /// `remembered cells x dim`.
-    pub cells: &'a Tensor,
-    /// For each query token those that show it: neither its cells nor others'.
-    pub shown: &'a [Vec<u32>],
-}
-
 /// What one query token contributes.
 struct Row {
     loss: f64,
@@ -46,7 +36,6 @@ struct Row {
 impl Localised {
     /// The loss of `tokens`, `query tokens x dim`, on `cells`, `cells x dim`. `shown` names the cells that show each token,
     /// none for tokens to leave out; `uncertain` says of each cell whether it is left out, because it shows a part of a word.
-    /// `remembered` cells are more of those that do not show the tokens.
     ///
     /// # Errors
     /// The parts do not belong together, the temperature is not above 0, or the device fails.
@@ -55,7 +44,6 @@ impl Localised {
         cells: &Tensor,
         shown: &[Vec<u32>],
         uncertain: &[bool],
-        remembered: Option<Remembered<'_>>,
         temperature: f32,
     ) -> Result<Self, Error> {
         if !(temperature > 0.0 && temperature.is_finite()) {
@@ -70,46 +58,26 @@ impl Localised {
             return Err(Error::shape("cell that shows a token", format!("below {columns}"), cell));
         }
         let (tokens, cells) = (tokens.detach(), cells.detach());
-        let known = remembered.map_or(0, |remembered| remembered.shown.len());
-        let all = match remembered {
-            Some(remembered) => Tensor::cat(&[&cells, &remembered.cells.detach()], 0)?,
-            None => cells.clone(),
-        };
-        let width = all.dim(0)?;
-        if remembered.is_some() && known != rows {
-            return Err(Error::shape("what remembered cells show", format!("{rows} tokens"), known));
-        }
-        let left_out = |token: usize| remembered.map_or(&[][..], |remembered| &remembered.shown[token]);
-        if let Some(cell) = (0..rows).flat_map(left_out).find(|cell| columns + **cell as usize >= width) {
-            return Err(Error::shape("remembered cell that shows a token", format!("below {}", width - columns), cell));
-        }
-        let mut scores: Vec<f32> = tokens.matmul(&all.t()?)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
+        let mut scores: Vec<f32> = tokens.matmul(&cells.t()?)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
         let counted = shown.iter().filter(|cells| !cells.is_empty()).count().max(1) as f32;
         let scale = 1.0 / (temperature * counted);
         // The scores of each token become the derivative by them.
         let sums: Vec<Option<Row>> = scores
-            .par_chunks_exact_mut(width.max(1))
+            .par_chunks_exact_mut(columns.max(1))
             .zip(shown)
-            .enumerate()
-            .map(|(token, (row, own))| {
-                left_out(token).iter().for_each(|cell| row[columns + *cell as usize] = f32::NEG_INFINITY);
-                derive(row, own, uncertain, temperature, scale)
-            })
+            .map(|(row, own)| derive(row, own, uncertain, temperature, scale))
             .collect();
-        let slopes = Tensor::from_vec(scores, (rows, width), &Device::Cpu)?.to_device(tokens.device())?;
+        let slopes = Tensor::from_vec(scores, (rows, columns), &Device::Cpu)?.to_device(tokens.device())?;
         let mean = |of: fn(&Row) -> f64| sums.iter().flatten().map(of).sum::<f64>() / f64::from(counted);
         Ok(Self {
             loss: mean(|row| row.loss),
             no_learning: mean(|row| row.no_learning),
             accuracy: mean(|row| f64::from(u8::from(row.right))),
-            tokens: slopes.matmul(&all)?,
-            cells: slopes.narrow(1, 0, columns)?.t()?.contiguous()?.matmul(&tokens)?,
+            tokens: slopes.matmul(&cells)?,
+            cells: slopes.t()?.matmul(&tokens)?,
         })
     }
 }
-
-/// The power of e below which a cell adds nothing to a sum of 32-bit numbers.
-const NOTHING: f32 = -20.0;
 
 /// Turns one token's scores into its derivative; `None` for a token without cells.
 fn derive(row: &mut [f32], own: &[u32], uncertain: &[bool], temperature: f32, scale: f32) -> Option<Row> {
@@ -118,22 +86,16 @@ fn derive(row: &mut [f32], own: &[u32], uncertain: &[bool], temperature: f32, sc
         row.fill(0.0);
         return None;
     }
-    row.iter_mut()
-        .zip(uncertain)
-        .filter(|(_, uncertain)| **uncertain)
-        .for_each(|(score, _)| *score = f32::NEG_INFINITY);
-    let (best, most) = row
-        .iter()
-        .enumerate()
-        .fold((0, f32::NEG_INFINITY), |best, (at, score)| if *score > best.1 { (at, *score) } else { best });
-    let count = row.iter().filter(|score| **score > f32::NEG_INFINITY).count();
+    let certain = || row.iter().zip(uncertain).enumerate().filter(|(_, (_, uncertain))| !**uncertain);
+    let (best, most) = certain()
+        .fold((0, f32::NEG_INFINITY), |best, (at, (score, _))| if *score > best.1 { (at, *score) } else { best });
+    let count = certain().count();
     let own_most = own.iter().map(|cell| row[*cell]).fold(f32::NEG_INFINITY, f32::max);
     let own_sum: f32 = own.iter().map(|cell| ((row[*cell] - own_most) / temperature).exp()).sum();
     let own_scores: Vec<(usize, f32)> = own.iter().map(|cell| (*cell, row[*cell])).collect();
     let mut sum = 0.0;
-    for score in row.iter_mut() {
-        let power = (*score - most) / temperature;
-        *score = if power > NOTHING { power.exp() } else { 0.0 };
+    for (score, uncertain) in row.iter_mut().zip(uncertain) {
+        *score = if *uncertain { 0.0 } else { ((*score - most) / temperature).exp() };
         sum += *score;
     }
     row.iter_mut().for_each(|score| *score *= scale / sum);
@@ -165,9 +127,7 @@ mod tests {
         let shown = [vec![0, 3], vec![], vec![8], vec![3, 2]];
         let mut uncertain = [false; 9];
         uncertain[2] = true;
-        let at = |tokens: &Tensor, cells: &Tensor| {
-            Localised::evaluate(tokens, cells, &shown, &uncertain, None, 0.3).unwrap()
-        };
+        let at = |tokens: &Tensor, cells: &Tensor| Localised::evaluate(tokens, cells, &shown, &uncertain, 0.3).unwrap();
         let found = at(&tokens, &cells);
         let check = |tensor: &Tensor, gradient: &Tensor, loss: &dyn Fn(&Tensor) -> f64| {
             let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
@@ -187,38 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn remembered_cells_are_more_of_those_that_do_not_show_it() {
-        let (tokens, cells, past) = (random(3, 1), random(5, 2), random(4, 3));
-        let shown = [vec![0], vec![4, 1], vec![2]];
-        let all = Tensor::cat(&[&cells, &past], 0).unwrap();
-        let together = Localised::evaluate(&tokens, &all, &shown, &[false; 9], None, 0.3).unwrap();
-        let remembered = |known: &[Vec<u32>]| {
-            let remembered = Remembered { cells: &past, shown: known };
-            Localised::evaluate(&tokens, &cells, &shown, &[false; 5], Some(remembered), 0.3)
-        };
-        let none = vec![Vec::new(); 3];
-        let apart = remembered(&none).unwrap();
-        let close = |a: &Tensor, b: &Tensor| {
-            let apart = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-            assert!(apart < 1e-6, "{apart}");
-        };
-        assert!((apart.loss - together.loss).abs() < 1e-6 && apart.accuracy == together.accuracy);
-        close(&apart.tokens, &together.tokens);
-        close(&apart.cells, &together.cells.narrow(0, 0, 5).unwrap());
-        // Where all of them show the tokens, none is left.
-        let alone = Localised::evaluate(&tokens, &cells, &shown, &[false; 5], None, 0.3).unwrap();
-        let left_out = remembered(&vec![vec![0, 1, 2, 3]; 3]).unwrap();
-        assert!((left_out.loss - alone.loss).abs() < 1e-6 && (alone.loss - apart.loss).abs() > 1e-3);
-        assert!(remembered(&vec![vec![4]; 3]).is_err() && remembered(&vec![vec![0]; 2]).is_err());
-    }
-
-    #[test]
     fn equal_cells_have_taught_nothing() {
         let cells = Tensor::ones((8, 6), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let found = Localised::evaluate(&random(1, 3), &cells, &[vec![1, 5]], &[false; 8], None, 0.1).unwrap();
+        let found = Localised::evaluate(&random(1, 3), &cells, &[vec![1, 5]], &[false; 8], 0.1).unwrap();
         assert!((found.loss - 4f64.ln()).abs() < 1e-5 && (found.no_learning - 4f64.ln()).abs() < 1e-9);
         let refused =
-            |shown: &[Vec<u32>], t| Localised::evaluate(&random(1, 3), &cells, shown, &[false; 8], None, t).is_err();
+            |shown: &[Vec<u32>], t| Localised::evaluate(&random(1, 3), &cells, shown, &[false; 8], t).is_err();
         assert!(refused(&[vec![8]], 0.1) && refused(&[], 0.1) && refused(&[vec![1]], 0.0));
     }
 }

@@ -85,12 +85,17 @@ pub enum Cell {
 }
 
 /// What every page of a batch is to every query, `queries x pages`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Targets {
     pages: usize,
     cells: Vec<Cell>,
     positives: Vec<usize>,
+    /// What each query counts; empty where all count alike.
+    weights: Vec<f64>,
 }
+
+// Weights are numbers.
+impl Eq for Targets {}
 
 impl Targets {
     /// Checks and wraps `cells`, row by row, of `pages` columns.
@@ -112,7 +117,27 @@ impl Targets {
         if !cells.iter().any(|cell| matches!(cell, Cell::Negative | Cell::Explicit)) {
             return Err(Error::NoNegatives { queries: cells.len() / pages });
         }
-        Ok(Self { pages, cells, positives })
+        Ok(Self { pages, cells, positives, weights: Vec::new() })
+    }
+
+    /// Lets the terms of each query count so many times in the mean that a loss is.
+    ///
+    /// # Errors
+    /// There is not one weight per query, or one is not a number above 0.
+    pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self, Error> {
+        if weights.len() != self.queries() {
+            return Err(Error::shape("weights", format!("{}, one per query", self.queries()), weights.len()));
+        }
+        if let Some(received) = weights.iter().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
+            return Err(Error::setting("weight of a query", "a number above 0", received));
+        }
+        self.weights = weights;
+        Ok(self)
+    }
+
+    /// What a query counts: 1 unless it was said.
+    pub(crate) fn weight(&self, query: usize) -> f64 {
+        self.weights.get(query).copied().unwrap_or(1.0)
     }
 
     /// Query `i` wants page `i`, and every other page is a negative.

@@ -147,6 +147,7 @@ impl<'a, E: Encode, S: Source<Item = E::Item>> Run<'a, E, S> {
 
 impl<E: Encode, S: Source<Item = E::Item>> Trainer<'_, E, S> {
     /// Runs to the end, or until `observe`, which sees every step, says stop. The state is saved on the way, and at the end.
+    /// With the last step `observe` gets the verdict on the whole run where that was too short for an earlier one.
     ///
     /// # Errors
     /// A query or page is missing, a loss or gradient is not a number, the disk is full or the device fails. What was saved
@@ -156,14 +157,16 @@ impl<E: Encode, S: Source<Item = E::Item>> Trainer<'_, E, S> {
         mut observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
     ) -> Result<Ending, Error> {
         let UpdateOptions { schedule, save_every, .. } = self.run.update;
+        let last = self.last_recorded()?;
         while self.step < schedule.total {
+            let concludes = last == Some(self.step);
             let record = self.one_step()?;
             self.step += 1;
             let flow = match record {
                 // A batch in which all queries want the same page.
                 None => ControlFlow::Continue(()),
                 Some(record) => {
-                    let verdict = self.watch.observe(&record);
+                    let verdict = if concludes { self.watch.conclude(&record) } else { self.watch.observe(&record) };
                     let flow = observe(&record, verdict.as_ref());
                     self.log.append(record)?;
                     flow
@@ -191,12 +194,16 @@ impl<E: Encode, S: Source<Item = E::Item>> Trainer<'_, E, S> {
 
     fn one_step(&mut self) -> Result<Option<StepRecord>, Error> {
         let epoch = self.step / self.run.batches.per_epoch() as u64;
-        let drawn = match self.draw(epoch) {
+        let drawn = match self.draw(self.step) {
             Err(Error::NoNegatives { .. }) => return Ok(None),
             drawn => drawn?,
         };
         let texts: Vec<&str> = drawn.queries.iter().map(|row| self.run.data.questions[*row].query.as_str()).collect();
-        let (drawn, still) = self.run.constants.beside(self.run.batches, drawn, self.step)?;
+        let (mut drawn, still) = self.run.constants.beside(self.run.batches, drawn, self.step)?;
+        if self.run.cache.loss.by_weight {
+            let weight = |row: &usize| self.run.data.questions[*row].weight();
+            drawn.targets = drawn.targets.with_weights(drawn.queries.iter().map(weight).collect())?;
+        }
         let source = self.run.source;
         let queries: Vec<E::Item> = texts.iter().map(|text| source.query(text)).collect::<Result<_, _>>()?;
         let learning = if self.run.constants.pages.is_some() { &[] } else { drawn.pages.as_slice() };
@@ -216,13 +223,25 @@ impl<E: Encode, S: Source<Item = E::Item>> Trainer<'_, E, S> {
         Ok(Some(StepRecord::of((self.step, epoch), &learnt, &drawn.targets, norm, rate)?))
     }
 
-    fn draw(&mut self, epoch: u64) -> Result<Drawn, Error> {
+    /// The last step that will be recorded: one whose batch has negatives.
+    fn last_recorded(&mut self) -> Result<Option<u64>, Error> {
+        for step in (self.step..self.run.update.schedule.total).rev() {
+            match self.draw(step) {
+                Err(Error::NoNegatives { .. }) => {}
+                drawn => return drawn.map(|_| Some(step)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn draw(&mut self, step: u64) -> Result<Drawn, Error> {
         let batches = self.run.batches;
+        let epoch = step / batches.per_epoch() as u64;
         let order = match &mut self.epoch {
             Some((of, order)) if *of == epoch => order,
             stale => &mut stale.insert((epoch, batches.epoch(epoch))).1,
         };
-        let queries = order[(self.step % batches.per_epoch() as u64) as usize].clone();
+        let queries = order[(step % batches.per_epoch() as u64) as usize].clone();
         batches.draw(epoch, queries)
     }
 

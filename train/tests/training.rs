@@ -66,6 +66,36 @@ impl Source for Made {
     }
 }
 
+/// All pages have the same states: nothing tells them apart.
+struct Blank;
+
+impl Source for Blank {
+    type Item = Arc<HiddenStates>;
+
+    fn query(&self, _: &str) -> Result<Self::Item, Error> {
+        Made::new().states(1, 2, 2)
+    }
+
+    fn page(&self, _: &PageId) -> Result<Self::Item, Error> {
+        Made::new().states(1, 6, 3)
+    }
+}
+
+/// Pages differ, and no query has to do with its page.
+struct Unrelated;
+
+impl Source for Unrelated {
+    type Item = Arc<HiddenStates>;
+
+    fn query(&self, query: &str) -> Result<Self::Item, Error> {
+        Made::new().states(1000 + query.parse::<u32>().unwrap(), 2, 2)
+    }
+
+    fn page(&self, page: &PageId) -> Result<Self::Item, Error> {
+        Made::new().states(page.page, 6, 3)
+    }
+}
+
 fn data() -> TrainingData {
     let question = |row: usize| Question {
         query_id: row.to_string(),
@@ -99,12 +129,12 @@ impl Setting {
         Batches::new(&self.data, options).unwrap()
     }
 
-    fn run<'a>(
+    fn run<'a, S: Source<Item = Arc<HiddenStates>>>(
         &'a self,
         model: &'a Projection,
-        source: &'a Made,
+        source: &'a S,
         batches: &'a Batches<'a>,
-    ) -> Run<'a, Projection, Made> {
+    ) -> Run<'a, Projection, S> {
         let schedule = Schedule { peak: self.rate, warmup: 3, total: self.steps, decay: Decay::Cosine };
         let update = UpdateOptions { optimiser: AdamWOptions::default(), schedule, clip: 1.0, save_every: 5 };
         let cache = GradCache { maxsim: MaxSim::default(), loss: Loss::new(self.kind), mini_batch: 7 };
@@ -213,38 +243,88 @@ fn a_run_is_not_resumed_with_other_settings() {
     assert!(words.contains("learning rate"), "{words}");
 }
 
+/// The verdicts of a whole run, each with its step, and the steps.
+fn verdicts<S: Source<Item = Arc<HiddenStates>>>(
+    setting: &Setting,
+    source: &S,
+) -> (Vec<(u64, Verdict)>, Vec<StepRecord>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, batches) = (setting.projection(), setting.batches());
+    let mut trainer = setting.run(&model, source, &batches).start(folder.path()).unwrap();
+    let mut verdicts = Vec::new();
+    let observe = |step: &StepRecord, verdict: Option<&Verdict>| {
+        verdicts.extend(verdict.map(|verdict| (step.step, *verdict)));
+        ControlFlow::Continue(())
+    };
+    assert_eq!(trainer.run(observe).unwrap(), Ending::Complete);
+    (verdicts, trainer.steps().to_vec())
+}
+
 #[test]
 fn a_run_that_cannot_learn_says_so() {
-    // All pages have the same states: nothing tells them apart.
-    struct Blank;
-    impl Source for Blank {
-        type Item = Arc<HiddenStates>;
-
-        fn query(&self, _: &str) -> Result<Self::Item, Error> {
-            Made::new().states(1, 2, 2)
-        }
-
-        fn page(&self, _: &PageId) -> Result<Self::Item, Error> {
-            Made::new().states(1, 6, 3)
-        }
-    }
-    let folder = tempfile::tempdir().unwrap();
     let setting = Setting { kind: Kind::Pairwise, batch: 8, ..Setting::new(60) };
-    let (model, source, batches) = (setting.projection(), Made::new(), setting.batches());
-    let Run { model, data, batches, cache, update, constants, described, .. } = setting.run(&model, &source, &batches);
-    let mut trainer =
-        Run { model, source: &Blank, data, batches, cache, update, constants, described }.start(folder.path()).unwrap();
-    let mut verdicts = Vec::new();
-    trainer
-        .run(|step, verdict| {
-            verdicts.extend(verdict.map(|verdict| (step.step, *verdict)));
-            ControlFlow::Continue(())
-        })
-        .unwrap();
+    let (verdicts, steps) = verdicts(&setting, &Blank);
     assert_eq!(verdicts.len(), 11);
     assert!(matches!(verdicts[0], (49, Verdict::PagesCollapsed { .. })), "{verdicts:?}");
-    let step = &trainer.steps()[30];
+    let step = &steps[30];
     // Not exactly: the same page may score otherwise in its last place, depending on where it stands in the batch.
     assert!((step.loss - 2f64.ln()).abs() < 1e-4 && step.margin.abs() < 1e-5 && step.page_variance < 1e-6, "{step:?}");
     assert!(step.token_variance > 0.01);
+}
+
+#[test]
+fn a_short_run_is_judged_with_its_last_step() {
+    let collapsed = verdicts(&Setting::new(12), &Blank).0;
+    assert!(matches!(*collapsed, [(11, Verdict::PagesCollapsed { .. })]), "{collapsed:?}");
+    let short = verdicts(&Setting { rate: 1e-6, ..Setting::new(6) }, &Unrelated).0;
+    assert!(matches!(*short, [(5, Verdict::TooShort { steps: 6, .. })]), "{short:?}");
+    let learns = verdicts(&Setting::new(40), &Made::new()).0;
+    assert!(learns.is_empty(), "{learns:?}");
+}
+
+#[test]
+fn the_last_step_with_negatives_is_judged_if_others_come_after_it() {
+    // Two queries want different pages, two the same one: batches of these have nothing to learn from.
+    let mut data = data();
+    data.questions.truncate(4);
+    data.questions[3].positives = data.questions[2].positives.clone();
+    for (row, question) in data.questions.iter_mut().enumerate() {
+        question.group = Some(format!("group {}", row / 2));
+    }
+    let mut without_negatives = 0;
+    for steps in 4..12 {
+        let setting = Setting { data: data.clone(), batch: 2, ..Setting::new(steps) };
+        let (verdicts, recorded) = verdicts(&setting, &Blank);
+        let last = recorded.last().unwrap().step;
+        assert!(matches!(*verdicts, [(at, Verdict::PagesCollapsed { .. })] if at == last), "{last}: {verdicts:?}");
+        without_negatives += usize::from(last + 1 < steps);
+    }
+    assert!(without_negatives > 0);
+}
+
+#[test]
+fn queries_count_by_the_weight_of_their_positives_on_request() {
+    // Batches of all queries, so that every first step sees the same.
+    let first_step = |by_weight: bool, weight: &dyn Fn(usize) -> f32| {
+        let mut data = data();
+        for (row, question) in data.questions.iter_mut().enumerate() {
+            question.positives[0].weight = weight(row);
+        }
+        let setting = Setting { data, batch: PAGES, ..Setting::new(1) };
+        let (model, source, batches) = (setting.projection(), Made::new(), setting.batches());
+        let mut run = setting.run(&model, &source, &batches);
+        run.cache.loss.by_weight = by_weight;
+        let folder = tempfile::tempdir().unwrap();
+        let mut trainer = run.start(folder.path()).unwrap();
+        assert_eq!(trainer.run(go_on).unwrap(), Ending::Complete);
+        trainer.steps()[0].clone()
+    };
+    let alike = first_step(false, &|_| 1.0);
+    assert_eq!(first_step(false, &|row| row as f32 + 1.0).loss, alike.loss);
+    assert_eq!(first_step(true, &|_| 1.0).loss, alike.loss);
+    let twice = first_step(true, &|_| 2.0);
+    assert!((twice.loss - 2.0 * alike.loss).abs() < 1e-6 && (twice.no_learning - 2.0 * alike.no_learning).abs() < 1e-9);
+    let [even, odd] = [0, 1].map(|of| first_step(true, &|row| if row % 2 == of { 1.5 } else { 0.5 }));
+    assert!((even.loss + odd.loss - 2.0 * alike.loss).abs() < 1e-6 && (even.loss - odd.loss).abs() > 1e-4);
+    assert!(even.gradient_norm != odd.gradient_norm);
 }

@@ -81,7 +81,9 @@ fn line(own: Option<Pair>, others: Option<Pair>) -> Calibration {
     // Where both points coincide nothing can be said about the slope.
     let slope = if slope.is_finite() && (0.5..2.0).contains(&slope) { slope } else { 1.0 };
     let offset = true_others - slope * coded_others;
-    Calibration { offset: offset as f32, slope: slope as f32 }
+    let line = Calibration { offset: offset as f32, slope: slope as f32 };
+    // With any other a segment could be written, but never be opened.
+    if line.is_sane() { line } else { Calibration::NONE }
 }
 
 /// A token of the page with noise of its own length, at the length of 1: as near to it as queries are at best.
@@ -104,4 +106,25 @@ fn mean(pairs: &[Pair]) -> Option<Pair> {
     let count = pairs.len() as f64;
     let sum = pairs.iter().copied().reduce(|one, two| (one.0 + two.0, one.1 + two.1))?;
     Some((sum.0 / count, sum.1 / count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codes::train::train;
+
+    #[test]
+    fn a_page_with_an_infinite_value_leaves_scores_as_they_are() {
+        let mut random = Random(5);
+        let mut pages: Vec<Vec<f32>> = (0..40).map(|_| (0..64).map(|_| random.normal()).collect()).collect();
+        let fitted = train(&pages, 4, 640, Depth::Two, 0).calibration;
+        assert!(fitted.is_sane() && fitted != Calibration::NONE, "{fitted:?}");
+        pages[3][5] = f32::INFINITY;
+        assert!(train(&pages, 4, 640, Depth::Two, 0).calibration.is_sane());
+        for (own, others) in
+            [((f64::INFINITY, 1.0), (0.5, 0.4)), ((1.0, 0.9), (f64::NAN, 0.4)), ((1.0, 0.9), (1e39, 0.4))]
+        {
+            assert_eq!(line(Some(own), Some(others)), Calibration::NONE);
+        }
+    }
 }

@@ -11,19 +11,17 @@ fn lane_scores(query: &QueryLanes, grade: Grade, levels: &[u8], scale: f32, scor
     let Parts { coarse, fine, coarse_zero, fine_zero, stride } = query.parts(grade);
     assert!(query.layout() == LAYOUT, "the query was laid out for another machine");
     let dot = |values: &[i8], lane: usize| -> i32 {
-        levels
-            .chunks_exact(4)
-            .enumerate()
-            .map(|(chunk, levels)| {
-                let values = &values[chunk * stride + lane * 4..][..4];
-                levels.iter().zip(values).map(|(level, value)| i32::from(*level) * i32::from(*value)).sum::<i32>()
-            })
-            .sum()
+        // Wrapping, as other machines add.
+        levels.chunks_exact(4).enumerate().fold(0, |sum, (chunk, levels)| {
+            let values = &values[chunk * stride + lane * 4..][..4];
+            let products = levels.iter().zip(values).map(|(level, value)| i32::from(*level) * i32::from(*value));
+            sum.wrapping_add(products.sum::<i32>())
+        })
     };
     for (lane, score) in scores.iter_mut().enumerate() {
-        let mut sum = (dot(coarse, lane) - coarse_zero[lane]) as f32;
+        let mut sum = dot(coarse, lane).wrapping_sub(coarse_zero[lane]) as f32;
         if grade == Grade::Refined {
-            sum += (dot(fine, lane) - fine_zero[lane]) as f32 * (1.0 / 128.0);
+            sum += dot(fine, lane).wrapping_sub(fine_zero[lane]) as f32 * (1.0 / 128.0);
         }
         *score = sum * scale;
     }

@@ -104,6 +104,21 @@ mod integers {
         })
     }
 
+    /// Levels of zero give a score of zero, whatever the query.
+    #[test]
+    fn large_sums_and_values_that_are_no_numbers_cancel_out() {
+        for (dim, value) in [(8, f32::NAN), (140_000, 1.0)] {
+            let mut token = vec![1.0; dim];
+            token[3] = value;
+            for version in machines::present() {
+                let query = QueryLanes::laid_out(&token, dim, Grade::Refined, version.layout);
+                let (levels, mut rows) = (vec![128; level_width(dim)], vec![1.0; query.lanes()]);
+                (version.fill_rows)(&query, Grade::Refined, &levels, &[1.0], &mut rows);
+                assert_eq!(rows[0], 0.0, "{}: dim {dim}", version.name);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn all_machines_agree_in_every_bit(case in case()) {

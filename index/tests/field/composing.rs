@@ -108,6 +108,22 @@ fn delete_query_reports_an_error_and_the_index_stays_healthy() {
 }
 
 #[test]
+fn a_layout_that_nobody_checked_is_checked_when_its_page_is_added() {
+    let mut pair = Pair::create(RamDirectory::create(), IndexSettings::default());
+    let mut page = PageVectors::new(pair.random.vectors(DIM, 2));
+    for (grid_rows, token_patches) in
+        [(3, None), (0, Some(vec![vec![0], vec![]])), (1, Some(vec![vec![0; 65_537], vec![]]))]
+    {
+        let mut document = TantivyDocument::new();
+        page.layout =
+            Some(PageLayout { width: 84, height: 56, grid_rows, grid_cols: 3, first_patch: 0, token_patches });
+        let error = pair.handle.add(&mut document, pair.fields.tokens, &page).unwrap_err();
+        assert!(matches!(error, colqwen_index_field::Error::Layout { .. }), "{error}");
+        assert!(document.get_first(pair.fields.tokens).is_none());
+    }
+}
+
+#[test]
 fn explanations_name_the_page_token_and_its_patch() {
     let mut pair = Pair::create(RamDirectory::create(), IndexSettings::default());
     let page = pair.random.vectors(DIM, 10);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use colqwen_index_field::{
-    Effort, Error, Fingerprint, LateInteraction, LateInteractionOptions, MultiVector, Origin, PageVectors, Precision,
-    QueryVectors, StoredPage, reencode,
+    Effort, Error, Fingerprint, LateInteraction, LateInteractionOptions, MultiVector, Origin, PageLayout, PageVectors,
+    Precision, QueryVectors, StoredPage, reencode,
 };
 use tantivy::collector::{Count, TopDocs};
 use tantivy::directory::{MmapDirectory, RamDirectory};
@@ -272,6 +272,13 @@ fn what_cannot_be_reencoded_leaves_no_index_behind() {
     let narrow = |_: StoredPage<'_>| Ok::<_, String>(Some(PageVectors::new(Random::new(1).vectors(DIM - 1, 3))));
     let error = reencode(&shelf.index, RamDirectory::create(), shelf.tokens, narrow).unwrap_err();
     assert!(matches!(error, Error::Dim { received: 15, expected: 16, .. }), "{error}");
+    let unchecked = |page: StoredPage<'_>| {
+        let layout =
+            PageLayout { width: 84, height: 56, grid_rows: 900, grid_cols: 3, first_patch: 0, token_patches: None };
+        replaced(2, page).map(|new| new.map(|new| PageVectors { layout: Some(layout), ..new }))
+    };
+    let error = reencode(&shelf.index, RamDirectory::create(), shelf.tokens, unchecked).unwrap_err();
+    assert!(matches!(error, Error::Layout { .. }), "{error}");
     let error = reencode(&shelf.index, RamDirectory::create(), shelf.text, |page| replaced(2, page)).unwrap_err();
     assert!(matches!(error, Error::NotLateInteraction { .. }), "{error}");
     let full = RamDirectory::create();

@@ -10,6 +10,10 @@ use crate::encoder::EncoderError;
 
 const ARCHITECTURES: &str = "qwen2_vl, colqwen2";
 
+/// The largest side of a patch in pixels and of a merged patch in patches, and the most repetitions in time: with these the pixels
+/// of a merged patch fit 32 bits.
+const MOST_PATCH_SIZE: usize = 255;
+
 /// Sizes and constants of both towers and the projection.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -154,7 +158,7 @@ fn text_config(fields: &Fields) -> Result<TextConfig, EncoderError> {
         return Err(fields.refuse("num_key_value_heads", format!("a divisor of num_attention_heads {heads}")));
     }
     let frequencies = config.head_dim() / 2;
-    if section.iter().any(|count| count.fract() != 0.0 || *count < 0.0)
+    if section.iter().any(|count| count.fract() != 0.0 || *count < 0.0 || *count > frequencies as f64)
         || config.mrope_section.iter().sum::<usize>() != frequencies
     {
         return Err(rope.refuse("mrope_section", format!("3 whole numbers with sum {frequencies}, half a head")));
@@ -181,6 +185,15 @@ fn vision_config(fields: &Fields, text_width: usize) -> Result<VisionConfig, Enc
         temporal_patch_size: fields.count("temporal_patch_size", Some(2))?,
         rope_theta: rope.map_or(Ok(1e4), |rope| rope.number("rope_theta", 1e4))?,
     };
+    for (name, size) in [
+        ("patch_size", config.patch_size),
+        ("spatial_merge_size", config.merge_size),
+        ("temporal_patch_size", config.temporal_patch_size),
+    ] {
+        if size > MOST_PATCH_SIZE {
+            return Err(fields.refuse(name, format!("1 to {MOST_PATCH_SIZE}")));
+        }
+    }
     if config.channels != 3 {
         return Err(fields.refuse(channels, "3"));
     }
@@ -242,6 +255,13 @@ mod tests {
         assert!(refuse(&|value| value["hidden_size"] = json!(null)).contains("hidden_size"));
         assert!(refuse(&|value| value["num_key_value_heads"] = json!(5)).contains("divisor of num_attention_heads 12"));
         assert!(refuse(&|value| value["rope_scaling"]["mrope_section"] = json!([16, 24, 25])).contains("sum 64"));
+        // Their sum as 64 bits would be right.
+        let absurd = json!([9_223_372_036_854_775_808_u64, 9_223_372_036_854_775_808_u64, 64]);
+        assert!(refuse(&|value| value["rope_scaling"]["mrope_section"] = absurd.clone()).contains("sum 64"));
+        for name in ["patch_size", "spatial_merge_size", "temporal_patch_size"] {
+            let error = refuse(&|value| value["vision_config"][name] = json!(u64::MAX));
+            assert!(error.contains(name) && error.contains("1 to 255"), "{error}");
+        }
         assert!(
             refuse(&|value| value["vision_config"]["hidden_act"] = json!("gelu")).contains("vision_config.hidden_act")
         );

@@ -13,6 +13,7 @@ use super::folder::Folder;
 use super::model::Model;
 use super::ops::Ops;
 use super::preprocess::Preprocessor;
+use super::projection::DIM;
 use super::settings::Settings;
 use super::tokens::Tokens;
 use crate::encoder::EncoderError;
@@ -128,7 +129,7 @@ impl ColQwen2 {
         let keep = if on_cpu && mapped { Keep::Mapped } else { Keep::Held(dtype) };
         checkpoint.keep(keep, &options.device);
         // Files that do not state the width of the projection leave it to the projection.
-        let dim = config.dim.or_else(|| checkpoint.rows_of("custom_text_proj.weight")).unwrap_or(128);
+        let dim = config.dim.or_else(|| checkpoint.rows_of("custom_text_proj.weight")).unwrap_or(DIM);
         let model = Model::load(&checkpoint, &config, dim, tokens.image(), dtype, &options.device)?;
 
         let identity = Identity {

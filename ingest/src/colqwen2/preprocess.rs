@@ -1,6 +1,7 @@
 //! From a page image to the patches that the vision tower takes, as transformers' `Qwen2VLImageProcessor` does it.
 
 use candle_core::{Device, Tensor};
+use colqwen_index_field::MAX_TOKENS;
 use fast_image_resize as resize;
 use image::RgbImage;
 use serde_json::Value;
@@ -122,6 +123,11 @@ impl Preprocessor {
         };
         let min_pixels = pixels("min_pixels", "shortest_edge", 4 * factor * factor)?;
         let max_pixels = pixels("max_pixels", "longest_edge", MAX_VISUAL_TOKENS * factor * factor)?;
+        if max_pixels > MAX_TOKENS as u64 * factor * factor {
+            let given = if fields.get("max_pixels").is_some() { "max_pixels" } else { "size" };
+            let expected = format!("pixels of at most {MAX_TOKENS} tokens of {factor} x {factor} pixels");
+            return Err(fields.refuse(given, expected));
+        }
         if min_pixels > max_pixels {
             return Err(fields.refuse("size", format!("no more than {max_pixels} as the smallest number of pixels")));
         }
@@ -329,6 +335,13 @@ mod tests {
         assert_eq!(budget(json!({"size": {"min_pixels": 784, "max_pixels": 7840}})), Ok((784, 7840)));
         let both = json!({"max_pixels": 9000, "size": {"shortest_edge": 784, "longest_edge": 7840}});
         assert_eq!(budget(both), Ok((784, 9000)));
+        // A page has at most 65,535 tokens.
+        let most = 65_535 * 784;
+        assert_eq!(budget(json!({"max_pixels": most})), Ok((3136, most)));
+        for value in [json!({"max_pixels": most + 1}), json!({"size": {"longest_edge": u64::MAX}})] {
+            let error = budget(value).unwrap_err();
+            assert!(error.contains("expected pixels of at most 65535 tokens"), "{error}");
+        }
         assert!(budget(json!({"patch_size": 16})).unwrap_err().contains("patch_size"));
         assert!(budget(json!({"resample": 2})).unwrap_err().contains("bicubic"));
     }

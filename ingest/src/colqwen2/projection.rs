@@ -5,6 +5,9 @@ use candle_core::{D, DType, Result, Tensor};
 use super::weights::{Linear, WeightSource};
 use crate::encoder::EncoderError;
 
+/// Values per token vector where nothing says how many: ColPali's, and since then everybody's.
+pub(super) const DIM: usize = 128;
+
 /// The linear projection that makes a ColQwen2 out of a Qwen2-VL.
 pub(crate) struct Projection {
     linear: Linear,

@@ -17,6 +17,7 @@ use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::folder::Folder;
 use super::layout::{self, Meaning};
+use super::projection::DIM;
 use super::query_format::QueryFormat;
 use super::settings;
 use super::weights::{MappedWeight, Number};
@@ -144,6 +145,20 @@ pub fn save_new_model(base: &Path, dir: &Path, weight: &Tensor, bias: &Tensor) -
         write_own_settings(draft, checkpoint.query_format(), false, None)?;
         write_weights(&checkpoint, draft, &added)
     })
+}
+
+/// The shape, `dim x hidden_size`, of the projection that the checkpoint in the folder `dir` lacks, as a plain Qwen2-VL does; none
+/// if it has one. An adapter is taken to have one: its base may lie elsewhere.
+///
+/// # Errors
+/// A file is missing or damaged.
+pub fn missing_projection(dir: &Path) -> Result<Option<[usize; 2]>, EncoderError> {
+    let folder = Folder::disk(dir)?;
+    if folder.has(adapter::CONFIG) || Checkpoint::open(&folder, None)?.rows_of("custom_text_proj.weight").is_some() {
+        return Ok(None);
+    }
+    let config = Config::from_value(&folder.path("config.json"), &folder.json("config.json")?)?;
+    Ok(Some([config.dim.unwrap_or(DIM), config.text.hidden_size]))
 }
 
 fn write_own_settings(

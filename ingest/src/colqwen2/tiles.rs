@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use candle_core::Tensor;
+use colqwen_index_field::MAX_TOKENS;
 use image::RgbImage;
 
 use super::ColQwen2;
@@ -82,6 +83,9 @@ impl Tiling {
         let side = |name: &str, shared: &str| {
             let size = tiles.count(name, None)?;
             let overlap = if tiles.get(shared).is_some() { tiles.count(shared, None)? } else { 0 };
+            if size > MAX_TOKENS {
+                return Err(tiles.refuse(name, format!("at most {MAX_TOKENS}, the tokens of a page")));
+            }
             if size == 0 || overlap >= size {
                 return Err(tiles.refuse(shared, format!("less than {name}, which is {size}")));
             }
@@ -238,6 +242,17 @@ mod tests {
             }
             prop_assert!(seen.iter().all(|times| *times == 1));
         }
+    }
+
+    #[test]
+    fn tiles_larger_than_any_page_are_refused() {
+        let read = |rows: u64| {
+            let value = serde_json::json!({"tiles": {"rows": rows, "columns": 16, "shared_rows": 1}});
+            Tiling::read(&Fields::new(std::path::Path::new("preprocessor_config.json"), &value))
+        };
+        assert_eq!(read(65_535).unwrap().unwrap().rows, 65_535);
+        let error = read(1 << 31).unwrap_err().to_string();
+        assert!(error.contains("tiles.rows: expected at most 65535") && error.contains("2147483648"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use colqwen_index_field::MAX_QUERY_TOKENS;
 use tokenizers::Tokenizer;
 
 use super::folder::Folder;
@@ -98,6 +99,15 @@ impl Tokens {
             EncoderError::Tokenizer { path: self.path.clone(), problem: format!("query {text:?}: {error}") }
         })?;
         let ids = encoding.get_ids();
+        // The model would take long over vectors that no search takes.
+        if ids.len() > MAX_QUERY_TOKENS {
+            let beginning: String = text.chars().take(40).collect();
+            return Err(EncoderError::Input {
+                what: "query tokens",
+                expected: format!("at most {MAX_QUERY_TOKENS}"),
+                received: format!("{} for the query that begins with {beginning:?}", ids.len()),
+            });
+        }
         // Nothing that the tokenizer knows: a query still needs a token.
         Ok(if ids.is_empty() { vec![self.padding] } else { ids.to_vec() })
     }
@@ -183,6 +193,14 @@ mod tests {
         assert!(positions(&ids, 9, &[Grid { rows: 3, columns: 3 }]).is_err());
         assert!(positions(&ids[..2], 9, &[Grid { rows: 3, columns: 2 }]).is_err());
         assert_eq!(positions(&ids[..4], 9, &[]).unwrap(), [[0; 3], [1; 3], [2; 3], [3; 3]]);
+    }
+
+    #[test]
+    fn a_query_of_too_many_tokens_is_refused_before_the_model_sees_it() {
+        let model = super::super::tiny::tiny();
+        assert!(model.query_input(&[&"a ".repeat(200)]).is_ok());
+        let error = model.query_input(&["short", &"a ".repeat(9000)]).unwrap_err().to_string();
+        assert!(error.contains("query tokens: expected at most 4096") && error.contains("\"a a a a"), "{error}");
     }
 
     #[test]

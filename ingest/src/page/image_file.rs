@@ -73,6 +73,8 @@ fn tiff_picture(reader: impl BufRead + Seek) -> ImageResult<DynamicImage> {
 
 /// Decodes a picture and turns it as its EXIF orientation says.
 fn upright(mut decoder: impl ImageDecoder) -> ImageResult<DynamicImage> {
+    // The decoders limit what they need beside the picture.
+    Limits::default().reserve(decoder.total_bytes())?;
     decoder.set_limits(Limits::default())?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder)?;

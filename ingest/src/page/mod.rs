@@ -22,6 +22,7 @@ mod error;
 mod format;
 mod image_file;
 mod pdf;
+mod pdf_images;
 pub mod text;
 mod tiff;
 

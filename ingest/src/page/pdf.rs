@@ -15,6 +15,7 @@ use hayro_syntax::page::Page as PdfPage;
 use hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
 use image::RgbImage;
 
+use super::pdf_images::oversized_in;
 use super::text::{GlyphCollector, TextLayer};
 use super::{Page, PageError, PixelBudget};
 
@@ -33,9 +34,10 @@ impl PdfFile {
         if let Some(detail) = truncation(&bytes) {
             return Err(PageError::Truncated { path: path(), detail });
         }
-        let loaded = catch_unwind(AssertUnwindSafe(|| Pdf::new(bytes)))
+        let load = || Pdf::new(bytes).map(|pdf| (oversized_in(&pdf), pdf));
+        let loaded = catch_unwind(AssertUnwindSafe(load))
             .map_err(|panic| PageError::Damaged { path: path(), detail: panic_message(panic) })?;
-        let pdf = loaded.map_err(|error| match error {
+        let (oversized, pdf) = loaded.map_err(|error| match error {
             LoadPdfError::Decryption(DecryptionError::PasswordProtected) => PageError::Encrypted { path: path() },
             LoadPdfError::Decryption(error) => PageError::Decryption {
                 path: path(),
@@ -50,6 +52,9 @@ impl PdfFile {
                 PageError::Damaged { path: path(), detail }
             }
         })?;
+        if let Some(detail) = oversized {
+            return Err(PageError::Damaged { path: path(), detail });
+        }
         let page_count = u32::try_from(pdf.pages().len()).unwrap_or(u32::MAX);
         if page_count == 0 {
             return Err(PageError::NoPages { path: path() });
@@ -141,15 +146,15 @@ impl<'d> PdfReader<'d> {
             return Err(failed("the page has gone".to_owned()));
         };
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let text = self.text(page);
-            let image = self.render(page, budget);
-            (text, image)
+            let text = self.text(page)?;
+            Ok((text, self.render(page, budget)))
         }));
-        let (text, image) = read.map_err(|panic| {
+        let read = read.map_err(|panic| {
             // A panic can leave a cache half filled.
             self.forget();
             failed(panic_message(panic))
         })?;
+        let (text, image) = read.map_err(failed)?;
         let image = image.ok_or_else(|| failed("the picture has the wrong size".to_owned()))?;
         let (width, height) = page.render_dimensions();
         let warnings = self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
@@ -161,8 +166,9 @@ impl<'d> PdfReader<'d> {
         self.pages_cached = 0;
     }
 
-    /// The page's words; coordinates are points from the top left corner of the page as displayed.
-    fn text(&self, page: &'d PdfPage<'d>) -> TextLayer {
+    /// The page's words; coordinates are points from the top left corner of the page as displayed. An error where the page shows
+    /// an image that cannot be rendered.
+    fn text(&self, page: &'d PdfPage<'d>) -> Result<TextLayer, String> {
         let (width, height) = page.render_dimensions();
         let (width, height) = (f64::from(width), f64::from(height));
         let transform = page.initial_transform(true).to_kurbo();
@@ -170,7 +176,7 @@ impl<'d> PdfReader<'d> {
         let mut context = Context::new(transform, area, &self.caches.text, page.xref(), self.settings.clone());
         let mut collector = GlyphCollector::default();
         interpret_page(page, &mut context, &mut collector);
-        TextLayer::from_glyphs(collector.into_glyphs(), width, height)
+        Ok(TextLayer::from_glyphs(collector.into_glyphs()?, width, height))
     }
 
     fn render(&self, page: &'d PdfPage<'d>, budget: &PixelBudget) -> Option<RgbImage> {

@@ -126,17 +126,6 @@ impl EncodedPages {
         Ok(())
     }
 
-    /// All pages that are encoded, part by part; a page that was encoded again comes once for each time.
-    pub fn all(&self) -> impl Iterator<Item = Result<PageRecord, Error>> + '_ {
-        (1..=self.last_part).filter(|part| self.path(*part).exists()).flat_map(|part| {
-            let (pages, failed) = match PageReader::open(self.path(part)) {
-                Ok(pages) => (Some(pages), None),
-                Err(error) => (None, Some(Err(error.into()))),
-            };
-            pages.into_iter().flatten().map(|page| Ok(page?)).chain(failed)
-        })
-    }
-
     /// The vectors of a page as they were encoded from this content; `None` if they were not.
     pub fn vectors(&mut self, key: &PageKey, content_hash: Option<&[u8]>) -> Result<Option<PageVectors>, Error> {
         let place = self.places.get(key).filter(|place| place.content_hash.as_deref() == content_hash);

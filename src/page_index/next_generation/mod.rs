@@ -294,11 +294,6 @@ impl NextGeneration {
         disk::check(&std::env::temp_dir(), "vectors that wait to be coded", halves)
     }
 
-    /// The pages that were encoded so far, those that were deleted meanwhile included.
-    pub fn encoded_pages(&self) -> impl Iterator<Item = Result<PageRecord, Error>> + '_ {
-        self.encoded.all()
-    }
-
     /// Gives the generation up and removes what was made of it.
     ///
     /// # Errors

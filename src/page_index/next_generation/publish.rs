@@ -49,6 +49,34 @@ impl NextGeneration {
         index.remove_old(published, keep)
     }
 
+    /// Builds the new index of the last commit and what is encoded of it, as [`publish`](Self::publish) will find it, so that it
+    /// can be looked at before anything is decided.
+    pub(crate) fn build(&mut self, index: &PageIndex) -> Result<(), Error> {
+        self.check_disk(index)?;
+        self.merge(index)?;
+        Ok(())
+    }
+
+    /// What was built, to be searched: its pages are coded as they will be stored. To be dropped before it is published or given
+    /// up.
+    pub(crate) fn built(&self, index: &PageIndex) -> Result<PageIndex, Error> {
+        self.open_draft(index, self.number)
+    }
+
+    fn open_draft(&self, index: &PageIndex, number: u32) -> Result<PageIndex, Error> {
+        let pointer = Pointer {
+            generation: number,
+            model: Some(self.model.clone()),
+            pages_of: None,
+            created: Some(seconds_now()),
+            previous: Some(index.generation()),
+            ..index.pointer.clone()
+        };
+        let gone = || Error::io(&self.draft, "open it")(std::io::ErrorKind::NotFound.into());
+        let directory = LeasedDirectory::open(&self.draft)?.ok_or_else(gone)?;
+        PageIndex::open_generation(&index.folder, pointer, directory)
+    }
+
     /// Merges the last commit into the draft, unless an earlier run did; returns the pages that have no vectors in it, as they
     /// were committed after all others were encoded.
     fn merge(&mut self, index: &PageIndex) -> Result<BTreeSet<PageKey>, Error> {
@@ -109,17 +137,7 @@ impl NextGeneration {
     fn carry_over(&mut self, index: &PageIndex, without_vectors: &BTreeSet<PageKey>) -> Result<Published, Error> {
         let previous = index.generation();
         self.number = index.next_number()?;
-        let pointer = Pointer {
-            generation: self.number,
-            model: Some(self.model.clone()),
-            pages_of: None,
-            created: Some(seconds_now()),
-            previous: Some(previous),
-            ..index.pointer.clone()
-        };
-        let gone = || Error::io(&self.draft, "open it")(std::io::ErrorKind::NotFound.into());
-        let directory = LeasedDirectory::open(&self.draft)?.ok_or_else(gone)?;
-        let next = PageIndex::open_generation(&index.folder, pointer, directory)?;
+        let next = self.open_draft(index, self.number)?;
         let (now, built) = (index.page_digests()?, next.page_digests()?);
         let searcher = index.searcher();
         let mut writer = next.unchecked_writer()?;

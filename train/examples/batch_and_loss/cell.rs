@@ -110,6 +110,7 @@ fn kind(verdict: &Verdict) -> &'static str {
         Verdict::TokensCollapsed { .. } => "tokens collapsed",
         Verdict::PagesCollapsed { .. } => "pages collapsed",
         Verdict::Stalled { .. } => "nothing is being learnt",
+        Verdict::TooShort { .. } => "too short",
         Verdict::Filtered { .. } => "filtered",
     }
 }

@@ -91,9 +91,10 @@ impl Evaluation<'_> {
             .into_iter()
             .map(|(name, of)| (name, json!({"queries": of.len(), "ndcg_at_5": mean(&of)})))
             .collect();
+        let documents: BTreeSet<&str> = sheets.iter().map(|sheet| sheet.document.as_str()).collect();
         let spread = found.iter().map(|ndcg| (ndcg - mean(&found)).powi(2)).sum::<f64>() / found.len().max(1) as f64;
         Ok(json!({
-            "pages": sheets.len(), "queries": questions.len(), "ndcg_at_5": mean(&found),
+            "pages": sheets.len(), "documents": documents.len(), "queries": questions.len(), "ndcg_at_5": mean(&found),
             "plus_minus_95": 1.96 * (spread / found.len().max(1) as f64).sqrt(), "by_document": by_document,
             "bm25": mean(&ndcg(&bm25(&sheets, &questions), &questions)?), "shuffled": mean(&ndcg(&chance, &questions)?),
             "tokens_per_page": tokens / sheets.len().max(1), "core_seconds_per_page": seconds,

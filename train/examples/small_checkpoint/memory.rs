@@ -48,20 +48,17 @@ impl Memory {
         Ok(())
     }
 
-    /// All cells, and for each run of pieces in `asked` those that show it; nothing where there are none.
-    pub fn cells(&self, asked: &[&[u32]]) -> Result<Option<(Tensor, Vec<Vec<u32>>)>> {
-        if self.past.is_empty() {
-            return Ok(None);
-        }
-        let all: Vec<&Tensor> = self.past.iter().map(|past| &past.cells).collect();
-        let mut shown = vec![Vec::new(); asked.len()];
-        let mut first = 0;
+    /// `cells` of a batch and all that are kept; those of them that show a run of pieces in `asked` join its `shown`.
+    pub fn join(&self, cells: &Tensor, asked: &[&[u32]], shown: &mut [Vec<u32>]) -> Result<Tensor> {
+        let mut all = vec![cells];
+        let mut first = cells.dim(0)? as u32;
         for past in &self.past {
-            for (pieces, shown) in asked.iter().zip(&mut shown) {
+            for (pieces, shown) in asked.iter().zip(shown.iter_mut()) {
                 shown.extend(past.prefixes.get(*pieces).into_iter().flatten().map(|cell| first + cell));
             }
             first += past.cells.dim(0)? as u32;
+            all.push(&past.cells);
         }
-        Ok(Some((Tensor::cat(&all, 0)?, shown)))
+        Ok(Tensor::cat(&all, 0)?)
     }
 }

@@ -9,7 +9,7 @@ use colqwen_index_ingest::colqwen2::ops::Ops;
 use colqwen_index_ingest::colqwen2::pass::{Part, Pass};
 use colqwen_index_ingest::colqwen2::preprocess::Grid;
 use colqwen_index_train::gradients::Gradients;
-use colqwen_index_train::localised::{Localised, Remembered};
+use colqwen_index_train::localised::Localised;
 use colqwen_index_train::loss::{Kind, Loss};
 use colqwen_index_train::maxsim::{MaxSim, Packed};
 use colqwen_index_train::reading::Reading;
@@ -214,20 +214,20 @@ impl Batch<'_> {
         if let (Some(cells), Some(tokens)) = (&cells, &tokens) {
             let (mut of_tokens, mut of_cells) = (tokens.zeros_like()?, cells.zeros_like()?);
             if weights.localised > 0.0 {
-                let uncertain: Vec<bool> = self.crops.iter().flat_map(|crop| crop.uncertain.iter().copied()).collect();
+                let mut uncertain: Vec<bool> = self.crops.iter().flat_map(|crop| crop.uncertain.iter().copied()).collect();
                 let (prefixes, asked) = (self.prefixes(), self.asked());
-                let shown: Vec<Vec<u32>> =
+                let mut shown: Vec<Vec<u32>> =
                     asked.iter().map(|pieces| prefixes.get(pieces).cloned().unwrap_or_default()).collect();
-                let past = memory.as_ref().map_or(Ok(None), |memory| memory.cells(&asked))?;
-                let remembered = past.as_ref().map(|(cells, shown)| Remembered { cells, shown });
-                let temperature = weights.temperature as f32;
-                let found = Localised::evaluate(tokens, cells, &shown, &uncertain, remembered, temperature)?;
+                let mut all = cells.clone();
                 if let Some(memory) = memory {
+                    all = memory.join(cells, &asked, &mut shown)?;
                     memory.keep(cells, &uncertain, &prefixes)?;
+                    uncertain.resize(all.dim(0)?, false);
                 }
+                let found = Localised::evaluate(tokens, &all, &shown, &uncertain, weights.temperature as f32)?;
                 (outcome.localised, outcome.cell_accuracy) = (found.loss, found.accuracy);
                 of_tokens = (of_tokens + (found.tokens * weights.localised)?)?;
-                of_cells = (of_cells + (found.cells * weights.localised)?)?;
+                of_cells = (of_cells + (found.cells.narrow(0, 0, cells.dim(0)?)? * weights.localised)?)?;
             }
             if weights.maxsim > 0.0 {
                 let lengths: Vec<usize> = shares.iter().flat_map(|share| share.lengths.iter().copied()).collect();

@@ -139,6 +139,8 @@ pub struct Paired {
 pub struct Comparison {
     /// Queries.
     pub queries: usize,
+    /// Queries of equal weight that would say as much: the effective sample size `(sum w)^2 / sum w^2` (Kish 1965).
+    pub effective: f64,
     /// nDCG of the first 5 pages.
     pub ndcg_5: Paired,
     /// nDCG of the first 10 pages.
@@ -270,8 +272,8 @@ fn objection<'a>(
     let gained = &clicks.ndcg_10;
     (gained.difference <= 0.0 || gained.p > report.alpha).then(|| {
         format!(
-            "not surely better on held-out clicks: nDCG@10 changes by {:+.4}, p {:.2e}, expected at most {:.2e} in trial {}",
-            gained.difference, gained.p, report.alpha, report.trial
+            "not surely better on held-out clicks: nDCG@10 changes by {:+.4} on {} queries that weigh like {:.0}, p {:.2e}, expected at most {:.2e} in trial {}",
+            gained.difference, clicks.queries, clicks.effective, gained.p, report.alpha, report.trial
         )
     })
 }
@@ -288,6 +290,7 @@ fn compare(set: &[Compared], seed: u64) -> Comparison {
     };
     Comparison {
         queries: set.len(),
+        effective: weights.iter().sum::<f64>().powi(2) / weights.iter().map(|weight| weight * weight).sum::<f64>(),
         ndcg_5: metric(&|one| one.ndcg(5)),
         ndcg_10: metric(&|one| one.ndcg(10)),
         mrr: metric(&Graded::reciprocal_rank),

@@ -155,15 +155,16 @@ impl<'a> Batches<'a> {
         step: u64,
     ) -> Result<(Drawn, Vec<PageId>), Error> {
         let mut stream = Stream::new(self.options.seed, Purpose::Constant, &[step]);
-        let known: HashSet<&PageId> = drawn.pages.iter().collect();
+        let count = count.min(among.len());
+        let mut known: HashSet<&PageId> = drawn.pages.iter().collect();
         let mut added: Vec<&PageId> = Vec::with_capacity(count);
         // Draws that hit a page of the batch are lost; a collection hardly larger than the batch gives fewer.
         for _ in 0..count.saturating_mul(4) {
-            if added.len() >= count.min(among.len()) {
+            if added.len() >= count {
                 break;
             }
             let page = &among[((stream.unit() * among.len() as f64) as usize).min(among.len() - 1)];
-            if !known.contains(page) && !added.contains(&page) {
+            if known.insert(page) {
                 added.push(page);
             }
         }

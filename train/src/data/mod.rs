@@ -68,7 +68,8 @@ impl fmt::Display for PageId {
 pub struct PositivePage {
     /// The page.
     pub page: PageId,
-    /// How often it is chosen against the query's other positives; above 0.
+    /// How often it is chosen against the query's other positives; above 0. Where queries are weighed
+    /// ([`Loss::by_weight`](crate::loss::Loss::by_weight)), their mean is what the query counts.
     pub weight: f32,
 }
 
@@ -99,6 +100,12 @@ pub struct Question {
 }
 
 impl Question {
+    /// What it counts where queries are weighed: what its positives weigh on average.
+    pub fn weight(&self) -> f64 {
+        let sum: f64 = self.positives.iter().map(|positive| f64::from(positive.weight)).sum();
+        if self.positives.is_empty() { 1.0 } else { sum / self.positives.len() as f64 }
+    }
+
     fn fingerprint(&self) -> Fingerprint {
         let mut parts =
             vec![("query_id", self.query_id.clone().into_bytes()), ("query", self.query.clone().into_bytes())];

@@ -15,13 +15,13 @@ pub(super) fn evaluate(scores: &ScoreGrid, targets: &Targets, temperature: f64) 
         queries += 1;
         let row = scores.row(query);
         let logits: Vec<f64> = pages.iter().map(|page| f64::from(row[*page]) / temperature).collect();
-        let all = log_sum_exp(&logits);
-        sum.value += all - logits[0];
-        sum.no_learning += (pages.len() as f64).ln();
+        let (all, weight) = (log_sum_exp(&logits), targets.weight(query));
+        sum.value += weight * (all - logits[0]);
+        sum.no_learning += weight * (pages.len() as f64).ln();
         let gradient = sum.gradient.row_mut(query);
         for (at, page) in pages.iter().enumerate() {
             let wanted = if at == 0 { 1.0 } else { 0.0 };
-            gradient[*page] = (((logits[at] - all).exp() - wanted) / temperature) as f32;
+            gradient[*page] = (weight * ((logits[at] - all).exp() - wanted) / temperature) as f32;
         }
     }
     (queries > 0).then(|| sum.times(1.0 / f64::from(queries)))

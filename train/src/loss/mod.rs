@@ -1,7 +1,8 @@
 //! Losses over the scores of a batch, with their exact gradients and the value they have before anything was learnt.
 //!
 //! `s` is a score, usually MaxSim divided by the number of query tokens, `T` the temperature, `p` the query's positive
-//! and `n` a negative. Every loss is a mean over the queries (or pairs) of the batch, computed in f64.
+//! and `n` a negative. Every loss is a mean over the queries (or pairs) of the batch, computed in f64; what queries count more
+//! than others ([`Targets::with_weights`]) is a factor of their terms.
 //!
 //! | loss | formula | without learning | source |
 //! |---|---|---|---|
@@ -61,6 +62,8 @@ pub struct Loss {
     pub explicit: Explicit,
     /// What happens to in-batch negatives that score about as high as the positive.
     pub filter: Option<NegativeFilter>,
+    /// Whether a query counts as much as the positives of its question weigh on average; otherwise all count alike.
+    pub by_weight: bool,
 }
 
 impl Loss {
@@ -68,7 +71,8 @@ impl Loss {
     /// colpali-engine's defaults, except that its pairwise loss without mined negatives has temperature 1. With scores
     /// divided by the number of query tokens that can never fall below `softplus(-1) = 0.313`.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, temperature: 0.02, explicit: Explicit::Pairs { in_batch_weight: 0.5 }, filter: None }
+        let explicit = Explicit::Pairs { in_batch_weight: 0.5 };
+        Self { kind, temperature: 0.02, explicit, filter: None, by_weight: false }
     }
 
     /// The loss and its gradient with respect to every score.
@@ -113,7 +117,11 @@ impl Loss {
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// Checks the settings, as [`Loss::evaluate`] does.
+    ///
+    /// # Errors
+    /// One lies outside of its range.
+    pub fn check(&self) -> Result<(), Error> {
         check_temperature("loss temperature", self.temperature)?;
         match self.explicit {
             Explicit::Pairs { in_batch_weight } if !(0.0..=1.0).contains(&in_batch_weight) => {

@@ -15,9 +15,10 @@ pub(super) fn evaluate(scores: &ScoreGrid, targets: &Targets, temperature: f64) 
         queries += 1;
         let positive = targets.positive(query);
         let lead = (f64::from(row[hardest]) - f64::from(row[positive])) / temperature;
-        sum.value += softplus(lead);
-        sum.no_learning += std::f64::consts::LN_2;
-        let slope = (sigmoid_of(lead) / temperature) as f32;
+        let weight = targets.weight(query);
+        sum.value += weight * softplus(lead);
+        sum.no_learning += weight * std::f64::consts::LN_2;
+        let slope = (weight * sigmoid_of(lead) / temperature) as f32;
         let gradient = sum.gradient.row_mut(query);
         gradient[hardest] = slope;
         gradient[positive] = -slope;

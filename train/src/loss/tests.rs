@@ -126,6 +126,45 @@ fn a_student_that_agrees_with_its_teacher_has_nothing_to_learn() {
     assert!((equal.value - equal.no_learning).abs() < 1e-12 && equal.value > 0.1);
 }
 
+#[test]
+fn the_terms_of_a_query_count_by_its_weight() {
+    #[rustfmt::skip]
+    let targets = Targets::new(4, vec![
+        Positive, Negative, Mined, Negative,
+        Negative, Positive, Negative, Mined,
+        Mined, Negative, Positive, Ignored,
+    ]).unwrap();
+    let scores = grid(3, 4, &[0.3, 0.5, 0.1, -0.2, 0.4, 0.2, 0.6, 0.1, 0.9, 0.3, 0.2, 0.7]);
+    for kind in KINDS {
+        let loss = Loss { temperature: 0.5, ..Loss::new(kind) };
+        let at = |weights: [f64; 3]| {
+            loss.evaluate(&scores, &targets.clone().with_weights(weights.to_vec()).unwrap()).unwrap()
+        };
+        let plain = loss.evaluate(&scores, &targets).unwrap();
+        assert_eq!(plain, at([1.0; 3]));
+        // A loss is a sum over queries, each with its weight as a factor.
+        let heavy = [[3.0, 1.0, 1.0], [1.0, 3.0, 1.0], [1.0, 1.0, 3.0]].map(at);
+        let sum: f64 = heavy.iter().map(|one| one.value).sum();
+        assert!((sum - 5.0 * plain.value).abs() < 1e-6, "{kind:?}: {sum}, plain {}", plain.value);
+        for (query, heavy) in heavy.iter().enumerate() {
+            assert!((heavy.value - plain.value).abs() > 1e-3 && heavy.no_learning > plain.no_learning, "{kind:?}");
+            for row in 0..3 {
+                let times = if row == query { 3.0 } else { 1.0 };
+                for (one, other) in heavy.gradient.row(row).iter().zip(plain.gradient.row(row)) {
+                    assert!((one - times * other).abs() < 1e-5, "{kind:?}: {one}, {times} x {other}");
+                }
+            }
+        }
+        // Equal scores have the value of no learning, weighed like the loss.
+        let even = loss.evaluate(&grid(3, 4, &[0.0; 12]), &targets.clone().with_weights(vec![4.0, 1.0, 1.0]).unwrap());
+        let even = even.unwrap();
+        assert!(kind == Kind::Sigmoid || (even.value - even.no_learning).abs() < 1e-6, "{even:?}");
+    }
+    for wrong in [vec![1.0; 2], vec![1.0, 0.0, 1.0], vec![1.0, f64::NAN, 1.0]] {
+        assert!(targets.clone().with_weights(wrong).is_err());
+    }
+}
+
 proptest! {
     /// Every derivative against a difference of two values, in batches with all kinds of cells. The steps are large
     /// because scores are f32.

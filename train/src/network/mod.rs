@@ -145,7 +145,7 @@ impl Network {
                 let expected = "a checkpoint without one (save this one merged, and train from there)";
                 return Err(Error::setting("low-rank updates of a model with an adapter", expected, "an adapter"));
             }
-            lora.check(modules.iter().map(|(module, _)| *module))?;
+            lora.check(&modules)?;
             network.dropout = Dropout::new(lora.dropout, options.seed)?;
             for (module, shape) in modules.iter().filter(|(module, _)| lora.targets(module)) {
                 network.update(module, *shape, lora, options.seed)?;

@@ -14,6 +14,8 @@ use crate::Error;
 
 /// What peft puts before the name of every tensor.
 const PEFT_PREFIX: &str = "base_model.model.";
+/// The folder of a base that is saved within its adapter's.
+const BASE: &str = "base";
 
 impl Network {
     /// Writes the updates to the new folder `dir`, as peft does: `adapter_config.json` and `adapter_model.safetensors`, with
@@ -23,6 +25,22 @@ impl Network {
     /// # Errors
     /// No low-rank updates were trained, `dir` exists already, or the disk is full.
     pub fn save_adapter(&self, model: &ColQwen2, base: &str, dir: &Path) -> Result<(), Error> {
+        whole_folder::write(dir, |draft| self.write_adapter(model, base, draft))
+    }
+
+    /// As [`Network::save_adapter`], with a copy of `model` in `dir/base` as what the updates are for: where the model has no
+    /// folder of its own, or one that will not stay.
+    ///
+    /// # Errors
+    /// As [`Network::save_adapter`].
+    pub fn save_adapter_and_base(&self, model: &ColQwen2, dir: &Path) -> Result<(), Error> {
+        whole_folder::write(dir, |draft| {
+            self.write_adapter(model, BASE, draft)?;
+            Ok(model.copy_files(&draft.join(BASE))?)
+        })
+    }
+
+    fn write_adapter(&self, model: &ColQwen2, base: &str, draft: &Path) -> Result<(), Error> {
         let Trained::Lora(lora) = &self.trained else {
             return Err(Error::setting("what is saved as an adapter", "low-rank updates", &self.trained));
         };
@@ -50,19 +68,17 @@ impl Network {
             let value = parameter.var.as_detached_tensor().to_device(&Device::Cpu)?;
             tensors.push((format!("{PEFT_PREFIX}{}", parameter.name), value));
         }
-        whole_folder::write(dir, |draft| {
-            let path = draft.join("adapter_config.json");
-            fs::write(&path, format!("{settings:#}\n")).map_err(Error::io(&path))?;
-            // The names alone would stand for the query format of today's colpali-engine.
-            model.write_own_settings(draft)?;
-            let path = draft.join("adapter_model.safetensors");
-            let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-            safetensors::serialize_to_file(tensors, Some(format), &path).map_err(|error| match error {
-                safetensors::SafeTensorError::IoError(source) => Error::io(&path)(source),
-                other => Error::Compute(candle_core::Error::wrap(other)),
-            })?;
-            fs::File::open(&path).and_then(|file| file.sync_all()).map_err(Error::io(&path))
-        })
+        let path = draft.join("adapter_config.json");
+        fs::write(&path, format!("{settings:#}\n")).map_err(Error::io(&path))?;
+        // The names alone would stand for the query format of today's colpali-engine.
+        model.write_own_settings(draft)?;
+        let path = draft.join("adapter_model.safetensors");
+        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        safetensors::serialize_to_file(tensors, Some(format), &path).map_err(|error| match error {
+            safetensors::SafeTensorError::IoError(source) => Error::io(&path)(source),
+            other => Error::Compute(candle_core::Error::wrap(other)),
+        })?;
+        fs::File::open(&path).and_then(|file| file.sync_all()).map_err(Error::io(&path))
     }
 
     /// Writes `model`, which the network was made of, with everything learnt merged into its weights, to the new folder

@@ -75,19 +75,33 @@ impl Lora {
         self.targets.iter().any(|target| is_meant(module, target))
     }
 
-    /// Refuses settings that no update could be made with.
-    pub(super) fn check<'a>(&self, modules: impl Iterator<Item = &'a str> + Clone) -> Result<(), Error> {
+    /// Refuses settings that no update could be made with. `modules` are the linear layers with their outputs and inputs.
+    pub(super) fn check(&self, modules: &[(&str, [usize; 2])]) -> Result<(), Error> {
         if self.rank == 0 {
             return Err(Error::setting("rank of the updates", "a number from 1", 0));
         }
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
             return Err(Error::setting("alpha of the updates", "a number above 0", self.alpha));
         }
-        let unknown = |target: &&String| !modules.clone().any(|module| is_meant(module, target));
-        match self.targets.iter().find(unknown) {
-            Some(target) => Err(Error::setting("targets of the updates", "ends of names of linear layers", target)),
-            None if self.targets.is_empty() => Err(Error::setting("targets of the updates", "at least one", "none")),
-            None => Ok(()),
+        if self.targets.is_empty() {
+            return Err(Error::setting("targets of the updates", "at least one", "none"));
+        }
+        let unknown = |target: &&String| !modules.iter().any(|(module, _)| is_meant(module, target));
+        if let Some(target) = self.targets.iter().find(unknown) {
+            return Err(Error::setting("targets of the updates", "ends of names of linear layers", target));
+        }
+        // A product of two matrices of a higher rank would be that of two smaller ones.
+        let targeted = modules.iter().filter(|(module, _)| self.targets(module));
+        match targeted.min_by_key(|(_, [outputs, inputs])| outputs.min(inputs)) {
+            Some((module, [outputs, inputs])) if self.rank > *outputs.min(inputs) => {
+                let received = format!("{}, where {module} has {inputs} inputs and {outputs} outputs", self.rank);
+                Err(Error::setting(
+                    "rank of the updates",
+                    "no more than any targeted layer has inputs or outputs",
+                    received,
+                ))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -127,15 +141,24 @@ mod tests {
             assert_eq!(lora.targets(module), meant, "{module}");
         }
         assert!(lora.clone().with_vision().targets("visual.blocks.0.attn.proj"));
-        let modules = || ["a.q_proj", "b.k_proj"].into_iter();
+        let modules = [("a.q_proj", [64, 48]), ("b.k_proj", [32, 48])];
         let with = |targets: &[&str]| Lora {
             targets: targets.iter().map(|target| (*target).to_owned()).collect(),
             ..Lora::default()
         };
-        assert!(with(&["q_proj"]).check(modules()).is_ok());
-        assert!(with(&["q_proj", "w_proj"]).check(modules()).unwrap_err().to_string().contains("w_proj"));
-        assert!(with(&[]).check(modules()).unwrap_err().to_string().contains("at least one"));
-        assert!(Lora { rank: 0, ..with(&["q_proj"]) }.check(modules()).unwrap_err().to_string().contains("rank"));
-        assert!(Lora { alpha: f64::NAN, ..with(&["q_proj"]) }.check(modules()).is_err());
+        assert!(with(&["q_proj"]).check(&modules).is_ok());
+        assert!(with(&["q_proj", "w_proj"]).check(&modules).unwrap_err().to_string().contains("w_proj"));
+        assert!(with(&[]).check(&modules).unwrap_err().to_string().contains("at least one"));
+        assert!(Lora { rank: 0, ..with(&["q_proj"]) }.check(&modules).unwrap_err().to_string().contains("rank"));
+        assert!(Lora { alpha: f64::NAN, ..with(&["q_proj"]) }.check(&modules).is_err());
+        let of_rank = |rank| Lora { rank, ..with(&["q_proj"]) }.check(&modules);
+        assert!(of_rank(48).is_ok(), "a layer that is no target may be smaller");
+        let refused = of_rank(49).unwrap_err().to_string();
+        assert!(
+            refused.contains("received 49") && refused.contains("a.q_proj has 48 inputs and 64 outputs"),
+            "{refused}"
+        );
+        let refused = Lora { rank: usize::MAX, ..with(&["q_proj", "k_proj"]) }.check(&modules).unwrap_err().to_string();
+        assert!(refused.contains("b.k_proj has 48 inputs and 32 outputs"), "{refused}");
     }
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use colqwen_index_train::clicks::evidence::{Evidence, EvidenceOptions, Examples, HeldOut, Verdict, Weighting};
 use colqwen_index_train::clicks::gate::{Compared, Decision, GateOptions, GateReport, decide};
 use colqwen_index_train::clicks::log::{Log, ReadOptions, read};
+use colqwen_index_train::clicks::propensity::Propensities;
 use colqwen_index_train::clicks::query::{Lookup, Salt};
 use colqwen_index_train::clicks::record::Record;
 use colqwen_index_train::clicks::split::{Part, Split, SplitOptions};
 use colqwen_index_train::clicks::visits::{Canonical, Visit, VisitOptions, Visits};
-use colqwen_index_train::data::PageId;
+use colqwen_index_train::data::{PageId, Question};
 use colqwen_index_train::metrics::Judged;
 use colqwen_index_train::random::{Purpose, Stream};
 
@@ -197,6 +198,39 @@ fn noise_teaches_nothing() {
         !examples.questions.is_empty()
     });
     assert_eq!(taught.count(), 0);
+}
+
+#[test]
+fn answers_at_low_ranks_count_more_by_inverse_propensity() {
+    let library = library(1);
+    let visits = visits(&simulation(&library, User::Position { eta: 1.0, other: 0.05 }, None, WEEK, 6, 2));
+    let evidence = Evidence::of(&visits, |_| true, &EvidenceOptions::default()).unwrap();
+    let questions = |weighting| evidence.examples(&visits, &Salt::new([7; 32]), weighting).questions;
+    let naive = questions(Weighting::Naive);
+    assert!(naive.iter().all(|question| (question.weight() - 1.0).abs() < 1e-5));
+    // As the simulator's users look.
+    let examined = Propensities { source: "known", examined: (1..=10).map(|rank| 1.0 / f64::from(rank)).collect() };
+    let weighed = questions(Weighting::InversePropensity(&examined));
+    let rank = |question: &Question| {
+        let at = |page: &PageId| library.first(&question.query).iter().position(|shown| shown == page);
+        at(&question.positives[0].page).map_or(30, |at| at + 1)
+    };
+    let mean_of = |wanted: &dyn Fn(usize) -> bool| {
+        // One answer: nothing within the query tells what its votes are worth.
+        let own = weighed.iter().filter(|question| question.positives.len() == 1 && wanted(rank(question)));
+        let weights: Vec<f64> = own.map(Question::weight).collect();
+        assert!(weights.len() > 10, "{} queries", weights.len());
+        weights.iter().sum::<f64>() / weights.len() as f64
+    };
+    let (first, low) = (mean_of(&|rank| rank == 1), mean_of(&|rank| rank >= 3));
+    assert!(low > 2.0 * first, "queries with an answer at rank 1 count {first}, at rank 3 and below {low}");
+    // What all queries count together is what they count otherwise, but for those that are cut off.
+    let mean = weighed.iter().map(Question::weight).sum::<f64>() / weighed.len() as f64;
+    let most = weighed.iter().map(Question::weight).fold(0.0, f64::max);
+    assert!((0.8..=1.0 + 1e-5).contains(&mean) && most <= 4.0 + 1e-5, "mean {mean}, most {most}");
+    for (one, other) in naive.iter().zip(&weighed) {
+        assert_eq!((&one.query_id, one.positives.len()), (&other.query_id, other.positives.len()));
+    }
 }
 
 #[test]

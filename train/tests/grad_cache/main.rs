@@ -1,17 +1,20 @@
 //! Gradient caching against one backward pass through the whole batch, written with candle's own operations.
 
 mod network;
+mod whole;
 
 use candle_core::{D, Device, Tensor, Var};
 use colqwen_index_train::Error;
 use colqwen_index_train::dropout::Dropout;
 use colqwen_index_train::encode::{Encode, Parameter, Place, Side};
-use colqwen_index_train::grad_cache::{Batch, GradCache};
+use colqwen_index_train::grad_cache::{Batch, GradCache, Learnt};
 use colqwen_index_train::gradients::Gradients;
-use colqwen_index_train::loss::{Explicit, Kind, Loss};
-use colqwen_index_train::maxsim::{MaxSim, Packed, Similarity};
+use colqwen_index_train::loss::{Evaluated, Kind, Loss};
+use colqwen_index_train::maxsim::{MaxSim, Packed};
 use colqwen_index_train::random::{Purpose, Stream};
 use colqwen_index_train::scores::{Cell, Targets};
+
+use self::whole::{Case, SIMILARITIES, Teacher, Whole, cases};
 
 const INPUTS: usize = 6;
 const HIDDEN: usize = 10;
@@ -84,39 +87,32 @@ fn targets() -> Targets {
     Targets::new(12, (0..7).flat_map(|query| (0..12).map(move |page| cell(query, page))).collect()).unwrap()
 }
 
-/// The scores with candle's graph: every pair by itself.
-fn scores(maxsim: &MaxSim, queries: &Packed, pages: &Packed) -> Tensor {
-    let split = |packed: &Packed| {
-        let mut start = 0;
-        let cut = |length: usize| {
-            start += length;
-            packed.vectors().narrow(0, start - length, length).unwrap()
-        };
-        packed.lengths().map(cut).collect::<Vec<Tensor>>()
-    };
-    let pages = split(pages);
-    let rows = split(queries).into_iter().map(|query| {
-        let score = |page: &Tensor| {
-            let similarities = query.matmul(&page.t().unwrap()).unwrap();
-            let best = match maxsim.similarity {
-                Similarity::Max => {
-                    let best = similarities.argmax_keepdim(1).unwrap();
-                    similarities.gather(&best, 1).unwrap().squeeze(1).unwrap()
-                }
-                Similarity::SmoothMax { tau } => {
-                    let scaled = (similarities / f64::from(tau)).unwrap();
-                    (scaled.log_sum_exp(1).unwrap() * f64::from(tau)).unwrap()
-                }
-            };
-            best.mean_all().unwrap()
-        };
-        Tensor::stack(&pages.iter().map(score).collect::<Vec<_>>(), 0).unwrap()
-    });
-    Tensor::stack(&rows.collect::<Vec<_>>(), 0).unwrap()
-}
-
 fn largest(tensor: &Tensor) -> f32 {
     tensor.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+/// The largest relative difference of a parameter's gradient.
+fn difference(found: &Gradients, expected: &[Option<Tensor>]) -> f32 {
+    assert_eq!(found.iter().len(), expected.len());
+    let pairs = found.iter().zip(expected);
+    pairs.fold(0.0, |worst: f32, (found, expected)| match (found, expected) {
+        (Some(found), Some(expected)) => {
+            let error = largest(&(found - expected).unwrap()) / largest(expected);
+            // The larger of a number and NaN would be the number.
+            if error.is_nan() { f32::INFINITY } else { worst.max(error) }
+        }
+        (None, None) => worst,
+        _ => f32::INFINITY,
+    })
+}
+
+/// As [`difference`], of all that was learnt.
+fn compare(case: &Case, learnt: &Learnt, (evaluated, gradients): (Evaluated, Vec<Option<Tensor>>)) -> f32 {
+    assert!((learnt.evaluated.value - evaluated.value).abs() < 1e-5 * evaluated.value.max(1.0), "{case:?}");
+    assert_eq!(learnt.evaluated.suspects, evaluated.suspects, "{case:?}");
+    // A filter that takes nothing would be no filter.
+    assert_eq!(evaluated.suspects > 0, case.loss.filter.is_some(), "{case:?}");
+    difference(&learnt.gradients, &gradients)
 }
 
 #[test]
@@ -124,44 +120,32 @@ fn gradients_are_those_of_the_whole_batch() {
     let queries = items(7, |item| 1 + item % 3, 0);
     let pages = items(10, |item| 2 + item % 4, 1);
     let constant = Packed::new(random(&mut Stream::new(3, Purpose::Choice, &[]), 7, DIM), &[3, 4]).unwrap();
-    let targets = targets();
-    let mut worst: f32 = 0.0;
-    for kind in [Kind::InfoNce, Kind::Pairwise, Kind::Sigmoid] {
-        for (explicit, similarity) in [
-            (Explicit::Pairs { in_batch_weight: 0.4 }, Similarity::Max),
-            (Explicit::Candidates, Similarity::SmoothMax { tau: 0.1 }),
-        ] {
-            for (rate, mini_batch) in [(0.0, 3), (0.3, 1), (0.3, 4), (0.3, 100)] {
-                let model = Toy::new(rate);
-                let maxsim = MaxSim { similarity, block: 50, ..MaxSim::default() };
-                let loss = Loss { temperature: 0.2, explicit, ..Loss::new(kind) };
-                let cache = GradCache { maxsim, loss, mini_batch };
+    let (targets, place) = (targets(), Place { step: 5, first_row: 0 });
+    let teacher = Teacher::of(&targets);
+    for (rate, mini_batch) in [(0.0, 3), (0.3, 1), (0.3, 4), (0.3, 100)] {
+        let model = Toy::new(rate);
+        let of_queries = model.encode(&queries, Side::Query, place).unwrap();
+        let of_pages = model.encode(&pages, Side::Page, place).unwrap();
+        let all_pages = Packed::cat(&[of_pages, constant.clone()]).unwrap();
+        for similarity in SIMILARITIES {
+            let maxsim = MaxSim { similarity, block: 50, ..MaxSim::default() };
+            let whole = Whole::new(&maxsim, &of_queries, &all_pages);
+            for case in cases(0.2, whole.threshold(&targets)) {
                 let batch = Batch {
                     queries: &queries,
                     pages: &pages,
                     constant_pages: Some(&constant),
-                    teacher: None,
+                    teacher: teacher.beside(&case),
                     targets: &targets,
                 };
-                let learnt = cache.learn(&model, batch, 5).unwrap();
-
-                let place = Place { step: 5, first_row: 0 };
-                let of_queries = model.encode(&queries, Side::Query, place).unwrap();
-                let of_pages = model.encode(&pages, Side::Page, place).unwrap();
-                let all_pages = Packed::cat(&[of_pages, constant.clone()]).unwrap();
-                let scores = scores(&maxsim, &of_queries, &all_pages);
-                let slopes = Tensor::from_slice(learnt.evaluated.gradient.values(), (7, 12), &Device::Cpu).unwrap();
-                let whole = (scores * slopes).unwrap().sum_all().unwrap().backward().unwrap();
-                for (parameter, found) in model.parameters().iter().zip(learnt.gradients.iter()) {
-                    let expected = whole.get(parameter.var.as_tensor());
-                    assert_eq!(expected.is_some(), found.is_some(), "{}", parameter.name);
-                    let (Some(expected), Some(found)) = (expected, found) else { continue };
-                    worst = worst.max(largest(&(expected - found).unwrap()) / largest(expected));
-                }
+                let learnt = GradCache { maxsim, loss: case.loss, mini_batch }.learn(&model, batch, 5).unwrap();
+                let expected = whole.learn(&case, &targets, &teacher, model.parameters());
+                assert!(expected.1[0].is_some() && expected.1[3].is_none());
+                let error = compare(&case, &learnt, expected);
+                assert!(error < 1e-5, "{case:?}, {similarity:?}, dropout {rate}, {mini_batch} at once: {error}");
             }
         }
     }
-    assert!(worst < 1e-5, "relative error {worst}");
 }
 
 #[test]
@@ -186,8 +170,7 @@ fn plain_accumulation_is_something_else() {
     };
     let whole = learn(0..6);
     let parts: Vec<_> = [0..2, 2..4, 4..6].map(learn).into_iter().collect();
-    let of_first =
-        |learnt: &colqwen_index_train::grad_cache::Learnt| learnt.gradients.iter().next().unwrap().unwrap().clone();
+    let of_first = |learnt: &Learnt| learnt.gradients.iter().next().unwrap().unwrap().clone();
     let sum = parts.iter().map(of_first).reduce(|sum, part| (sum + part).unwrap()).unwrap();
     let difference = largest(&(of_first(&whole) - (sum / 3.0).unwrap()).unwrap()) / largest(&of_first(&whole));
     assert!(difference > 0.1, "{difference}");

@@ -1,5 +1,6 @@
-//! The whole network under training on the parity fixtures: gradients against PyTorch, and what is saved.
+//! The whole network under training on the parity fixtures: gradients against PyTorch, what is saved, and how it goes on.
 
 mod fixtures;
 mod gradients;
+mod resuming;
 mod saving;

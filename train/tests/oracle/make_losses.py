@@ -2,7 +2,7 @@
 
 usage: python make_losses.py [losses.json]     (versions: requirements.txt)
 
-The losses are colpali-engine's own, in float64. Its padding is a zero vector that takes part in the maximum, so pages of
+The losses are colpali-engine's own, in float64, but for those of `written_out`. Its padding is a zero vector that takes part in the maximum, so pages of
 one length come from it and pages of different lengths from the few lines of `ragged` below.
 """
 import importlib.util, json, os, sys, types
@@ -70,6 +70,35 @@ def distillation(teacher, temperature, theirs):
     return loss
 
 
+def written_out(kind, temperature, ignored, candidates, weight):
+    """What colpali-engine has not: negatives above 0.95 of the positive left out, and mined negatives as further candidates.
+    With `weight`, mined ones are pairs of their own beside the in-batch loss. Gives the number of those left out, too."""
+    def loss(q, p, n):
+        mined = [page for own in n for page in own]
+        scores = torch.stack([torch.stack([maxsim(query, page) for page in [*p, *mined]]) for query in q])
+        queries, columns = scores.shape
+        row, column = torch.arange(queries)[:, None], torch.arange(columns)[None]
+        positive = row == column
+        own = (column >= queries) & ((column - queries) // max(1, len(mined) // queries) == row)
+        best = scores.diagonal()[:, None]
+        high = (scores.detach() > 0.95 * best.detach()) & ~positive
+        taken = (column < queries) | (own if candidates else torch.zeros_like(own))
+        loss.suspects = int((taken & high).sum()) if ignored else 0
+        taken = taken & ~high if ignored else taken
+        rows = taken.sum(1) > 1
+        if kind == "info_nce":
+            value = F.cross_entropy((scores / temperature).masked_fill(~taken, -torch.inf)[rows], torch.arange(queries)[rows])
+        elif kind == "pairwise":
+            hardest = scores.masked_fill(~taken | positive, -torch.inf)[rows].amax(dim=1)
+            value = F.softplus((hardest - best[rows, 0]) / temperature).mean()
+        else:
+            value = F.softplus(torch.where(positive, -scores, scores) / temperature)[taken].mean()
+        if weight is not None:
+            value = weight * value + (1 - weight) * F.softplus((scores - best)[own] / temperature).mean()
+        return value
+    return loss
+
+
 B, TOKENS, PAGE, DIM = 4, 3, 5, 4
 queries, pages = list(vectors(B, TOKENS, DIM)), list(vectors(B, PAGE, DIM))
 mined = [list(own) for own in vectors(B, 2, PAGE, DIM)]
@@ -92,6 +121,15 @@ cases.append(case("ragged", ragged, settings, [vectors(n, DIM) for n in (1, 4, 2
 teacher = [[9.0, 2.5, 4.0], [1.0, 3.0, 0.5]]
 settings = dict(kind="distillation", temperature=0.2, teacher_temperature=2.0, teacher=teacher, divided=True, smooth_max=False)
 cases.append(case("distillation", distillation(teacher, 0.2, 2.0), settings, [vectors(n, DIM) for n in (2, 4)], [vectors(n, DIM) for n in (3, 1, 6)]))
+for kind in KINDS:
+    for ignored, candidates, weight in [(True, False, None), (False, True, None), (True, True, None), (True, False, 0.3)]:
+        settings = dict(kind=kind, temperature=0.05, divided=True, smooth_max=False, filtered=False, ignored=ignored,
+                        candidates=candidates, in_batch_weight=weight)
+        loss = written_out(kind, 0.05, ignored, candidates, weight)
+        name = "_".join([kind, *["ignored"] * ignored, *["candidates"] * candidates, *[f"mined_{weight}"] * (weight is not None)])
+        made = case(name, loss, settings, queries, pages, mined if candidates or weight is not None else None)
+        assert (loss.suspects > 0) == ignored
+        cases.append(made | dict(suspects=loss.suspects))
 
 with open(OUT, "w") as file:
     json.dump(dict(torch=torch.__version__.split("+")[0], colpali_engine="0.3.18", cases=cases), file, separators=(",", ":"))

@@ -7,6 +7,8 @@ use super::words::Piece;
 
 /// Two equal glyphs closer than this, in units of the font size, are one drawn twice.
 const SAME_PLACE: f64 = 0.1;
+/// The most points that this may be: all places that are as near are looked through.
+const MOST_NEAR: f64 = 16.0;
 
 /// The glyphs without those that repeat an equal one at the same place.
 pub(super) fn drawn_once(glyphs: Vec<Glyph>) -> Vec<Glyph> {
@@ -19,7 +21,7 @@ pub(super) fn drawn_once(glyphs: Vec<Glyph>) -> Vec<Glyph> {
             kept.push(glyph);
             continue;
         }
-        let near = SAME_PLACE * glyph.size;
+        let near = (SAME_PLACE * glyph.size).min(MOST_NEAR);
         let same = |other: &Glyph| {
             other.text == glyph.text
                 && other.turn == glyph.turn
@@ -72,4 +74,27 @@ pub(super) fn visible_or_only(pieces: Vec<Piece>) -> Vec<Piece> {
     };
     let keep: Vec<bool> = pieces.iter().map(|piece| piece.visible || !covered(piece)).collect();
     pieces.into_iter().zip(keep).filter_map(|(piece, keep)| keep.then_some(piece)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn glyphs_of_any_size_are_compared_with_few_places() {
+        let glyph = |u0: f64, size: f64| Glyph {
+            text: "a".to_owned(),
+            turn: 0,
+            u0,
+            u1: u0 + size,
+            v: 0.0,
+            size,
+            visible: true,
+        };
+        // The last two are nearer than a tenth of their size, yet not the same: without a limit every point of 100,000 around
+        // them would be looked at.
+        let glyphs = vec![glyph(0.0, 12.0), glyph(1.0, 12.0), glyph(2.0, 12.0), glyph(90.0, 1e6), glyph(120.0, 1e6)];
+        let kept: Vec<f64> = drawn_once(glyphs).iter().map(|glyph| glyph.u0).collect();
+        assert_eq!(kept, [0.0, 2.0, 90.0, 120.0]);
+    }
 }

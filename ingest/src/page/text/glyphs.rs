@@ -8,6 +8,7 @@ use hayro_syntax::object::{Dict, String as PdfString};
 
 use super::area::Area;
 use super::unicode::{readable, text_string};
+use crate::page::pdf_images::oversized;
 
 /// Heights above and below the baseline that a word's box covers, in units of the font size.
 const ASCENT: f64 = 0.78;
@@ -54,11 +55,14 @@ pub(in crate::page) struct GlyphCollector {
     glyphs: Vec<Glyph>,
     /// Open marked-content sequences; those with a text of their own, and the glyphs before them.
     marked: Vec<Option<(String, usize)>>,
+    /// What is wrong with an image that is too large to be rendered: one within the content of a page is met here first.
+    oversized: Option<String>,
 }
 
 impl GlyphCollector {
-    pub(in crate::page) fn into_glyphs(self) -> Vec<Glyph> {
-        self.glyphs
+    /// The glyphs; an error where an image is too large to be rendered.
+    pub(in crate::page) fn into_glyphs(self) -> Result<Vec<Glyph>, String> {
+        self.oversized.map_or(Ok(self.glyphs), Err)
     }
 
     fn collect(&mut self, run: &GlyphRun<'_, '_>, page: Affine, visible: bool) {
@@ -154,10 +158,16 @@ impl<'a> Device<'a> for GlyphCollector {
         }
     }
 
+    fn draw_image(&mut self, image: Image<'a, '_>, _: ImageDrawProps<'a>) {
+        self.oversized = self.oversized.take().or_else(|| match &image {
+            Image::Stencil(stencil) => oversized(stencil.stream()),
+            Image::Raster(raster) => oversized(raster.stream()),
+        });
+    }
+
     fn draw_path(&mut self, _: &BezPath, _: DrawProps<'a>, _: &DrawMode) {}
     fn push_clip_path(&mut self, _: &ClipPath) {}
     fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'a>>, _: BlendMode) {}
-    fn draw_image(&mut self, _: Image<'a, '_>, _: ImageDrawProps<'a>) {}
     fn pop_clip(&mut self) {}
     fn pop_transparency_group(&mut self) {}
 }

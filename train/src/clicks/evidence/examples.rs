@@ -12,6 +12,9 @@ use crate::data::{NegativePage, PositivePage, Question};
 /// The origin of negatives that were skipped.
 pub const SKIPPED: &str = "skipped";
 
+/// No query counts for more than this many average ones, as propensities are clipped.
+const MOST: f64 = 4.0;
+
 /// What a click is worth.
 #[derive(Clone, Copy, Debug)]
 pub enum Weighting<'a> {
@@ -39,7 +42,9 @@ pub struct QueryCounts {
 /// Training data.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Examples {
-    /// Queries with at least one positive, in order of their normalised text. Weights of positives have the mean 1.
+    /// Queries with at least one positive, in order of their normalised text. Against each other the positives of a query weigh
+    /// as their votes do; on average they weigh what the query counts ([`Question::weight`]). That is what a vote for its answers
+    /// is worth by the weighting, against the mean of all queries: 1 where every vote is worth the same.
     pub questions: Vec<Question>,
     /// What each was made from.
     pub counts: Vec<QueryCounts>,
@@ -48,14 +53,15 @@ pub struct Examples {
 impl Evidence {
     /// Makes training data: one question per query, named by its salted hash.
     pub fn examples(&self, visits: &Visits, salt: &Salt, weighting: Weighting<'_>) -> Examples {
-        let mut examples = Examples::default();
+        let (mut examples, mut worths) = (Examples::default(), Vec::new());
         let judged: Vec<(&Judgement, &Pair)> = self.judgements.iter().zip(&self.pairs).collect();
         for own in judged.chunk_by(|one, other| one.0.query == other.0.query) {
             let query = &visits.queries()[own[0].0.query];
-            let positives = self.positives(own, visits, weighting);
+            let (positives, worth) = self.positives(own, visits, weighting);
             if positives.is_empty() {
                 continue;
             }
+            worths.push(worth);
             let negatives = self.negatives(own, visits);
             let name = salt.name(&query.normalised);
             examples.counts.push(QueryCounts {
@@ -68,10 +74,22 @@ impl Evidence {
             let (query_id, query) = (name, query.text.clone());
             examples.questions.push(Question { query_id, query, positives, negatives, group: None });
         }
+        // Over all queries together: within one, what a vote is worth tells nothing where there is one answer.
+        let mean = worths.iter().sum::<f64>() / worths.len().max(1) as f64;
+        for (question, worth) in examples.questions.iter_mut().zip(&worths) {
+            let counts = (worth / mean).min(MOST);
+            question.positives.iter_mut().for_each(|positive| positive.weight *= counts as f32);
+        }
         examples
     }
 
-    fn positives(&self, own: &[(&Judgement, &Pair)], visits: &Visits, weighting: Weighting<'_>) -> Vec<PositivePage> {
+    /// The positives of a query, which weigh 1 on average, and what a vote for them is worth on average.
+    fn positives(
+        &self,
+        own: &[(&Judgement, &Pair)],
+        visits: &Visits,
+        weighting: Weighting<'_>,
+    ) -> (Vec<PositivePage>, f64) {
         let mut kept: Vec<_> = own.iter().filter(|(judgement, _)| self.is_answer(judgement)).collect();
         kept.sort_by(|one, other| {
             let by_page = || visits.pages()[one.0.page].cmp(&visits.pages()[other.0.page]);
@@ -80,12 +98,16 @@ impl Evidence {
         kept.truncate(self.options.positives_per_query);
         let weights: Vec<f64> =
             kept.iter().map(|(judgement, pair)| judgement.posterior * votes(pair, weighting)).collect();
-        let mean = weights.iter().sum::<f64>() / weights.len().max(1) as f64;
+        let (sum, naive) = (
+            weights.iter().sum::<f64>(),
+            kept.iter().map(|(judgement, pair)| judgement.posterior * votes(pair, Weighting::Naive)).sum::<f64>(),
+        );
+        let mean = sum / weights.len().max(1) as f64;
         let positive = |((judgement, _), weight): (&&(&Judgement, &Pair), f64)| PositivePage {
             page: visits.pages()[judgement.page].clone(),
             weight: (weight / mean) as f32,
         };
-        kept.iter().zip(weights).map(positive).collect()
+        (kept.iter().zip(weights).map(positive).collect(), sum / naive)
     }
 
     fn negatives(&self, own: &[(&Judgement, &Pair)], visits: &Visits) -> Vec<NegativePage> {

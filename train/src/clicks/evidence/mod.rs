@@ -18,7 +18,7 @@ mod held_out;
 mod suspicion;
 mod two_kinds;
 
-pub use examples::{Examples, QueryCounts, Weighting};
+pub use examples::{Examples, QueryCounts, SKIPPED, Weighting};
 pub use held_out::HeldOut;
 pub use suspicion::Suspicion;
 

@@ -11,14 +11,21 @@ use crate::clicks::record::Record;
 /// Bytes that are hashed at a time.
 const CHUNK: usize = 1 << 16;
 
-/// Reads the records of a file beyond the longest known beginning.
-pub(super) fn read(path: &Path, known: &[Position], records: &mut Vec<Record>) -> Result<FileRead, Error> {
+/// Reads the records of a file beyond the longest known beginning, and no further than the longest that `until` knows.
+pub(super) fn read(
+    path: &Path,
+    (known, until): (&[Position], &[Position]),
+    records: &mut Vec<Record>,
+) -> Result<FileRead, Error> {
     let mut file = File::open(path).map_err(Error::io(path))?;
+    let (_, end) = known_beginning(&mut file, until).map_err(Error::io(path))?;
+    file.rewind().map_err(Error::io(path))?;
     let (mut hasher, start) = known_beginning(&mut file, known).map_err(Error::io(path))?;
     let mut read = FileRead::new(path);
     (read.from, read.position.bytes, read.position.lines) = (start.bytes, start.bytes, start.lines);
     file.seek(SeekFrom::Start(start.bytes)).map_err(Error::io(path))?;
-    let (mut reader, mut line) = (BufReader::new(file), Vec::new());
+    let most = if end.bytes > 0 { end.bytes.saturating_sub(start.bytes) } else { u64::MAX };
+    let (mut reader, mut line) = (BufReader::new(file.take(most)), Vec::new());
     loop {
         line.clear();
         let length = reader.read_until(b'\n', &mut line).map_err(Error::io(path))?;

@@ -101,6 +101,19 @@ impl Default for ReadOptions {
 /// # Errors
 /// A file cannot be read, a Parquet file lacks a column or has it in another type, or more lines are bad than allowed.
 pub fn read(files: &[PathBuf], known: &[Position], options: &ReadOptions) -> Result<Log, Error> {
+    read_until(files, known, &[], options)
+}
+
+/// Reads as [`read`] does what a call that was given less read: files that begin as one in `until` are read no further.
+///
+/// # Errors
+/// As those of [`read`].
+pub fn read_until(
+    files: &[PathBuf],
+    known: &[Position],
+    until: &[Position],
+    options: &ReadOptions,
+) -> Result<Log, Error> {
     if !(0.0..=1.0).contains(&options.bad_share) {
         return Err(Error::setting("the share of bad lines", "0 to 1", options.bad_share));
     }
@@ -109,7 +122,7 @@ pub fn read(files: &[PathBuf], known: &[Position], options: &ReadOptions) -> Res
         read.push(if is_parquet(path)? {
             rows::read(path, known, &mut records)?
         } else {
-            lines::read(path, known, &mut records)?
+            lines::read(path, (known, until), &mut records)?
         });
     }
     let bad: u64 = read.iter().map(|file| file.bad).sum();
