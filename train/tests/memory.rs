@@ -16,8 +16,17 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const PLACE: Place = Place { step: 0, first_row: 0 };
 
-/// Bytes that the second pass takes at its peak beyond what is held anyway.
+/// Bytes that the second pass takes at its peak beyond what is held anyway: the most of one thread and of two, because what is
+/// held at the same moment depends on how they share the work.
 fn peak(network: &Network, items: &[Arc<ModelInput>]) -> usize {
+    let peaks = [1, 2].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| peak_here(network, items))
+    });
+    peaks[0].max(peaks[1])
+}
+
+fn peak_here(network: &Network, items: &[Arc<ModelInput>]) -> usize {
     let slopes = network.vectors(items, Side::Page, PLACE).unwrap();
     let mut gradients = Gradients::none(network.parameters().len());
     let before = MEMORY.current_usage();

@@ -310,7 +310,7 @@ fn queries_count_by_the_weight_of_their_positives_on_request() {
         for (row, question) in data.questions.iter_mut().enumerate() {
             question.positives[0].weight = weight(row);
         }
-        let setting = Setting { data, batch: PAGES, ..Setting::new(1) };
+        let setting = Setting { data, batch: PAGES, ..Setting::new(4) };
         let (model, source, batches) = (setting.projection(), Made::new(), setting.batches());
         let mut run = setting.run(&model, &source, &batches);
         run.cache.loss.by_weight = by_weight;

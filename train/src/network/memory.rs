@@ -18,7 +18,7 @@ use crate::encode::Encode;
 
 /// Tensors as wide as the hidden size that a layer of either tower holds at its peak: states, norms, queries, keys, values,
 /// attention, their gradients and what these are made of. Measured, as is the next, by `train/tests/memory.rs`.
-const LAYER_WIDE: usize = 30;
+const LAYER_WIDE: usize = 33;
 /// Tensors as wide as the MLP: its activations, what their derivatives are made of, and their gradients.
 const MLP_WIDE: usize = 13;
 

@@ -95,9 +95,9 @@ impl fmt::Display for Verdict {
             }
             Self::TooShort { loss, no_learning, queries, steps } => write!(
                 f,
-                "nothing has been learnt yet: the run is over after {steps} steps, its loss is {loss:.4}, and without learning \
-                 it is {no_learning:.4}. More epochs, or fewer queries per batch (now {queries:.0}), make more steps; a loss \
-                 that rises from step to step wants a lower learning rate instead"
+                "the run is over after {steps} steps, and its loss is no better than without learning: {loss:.4} for \
+                 {no_learning:.4}. More epochs, or fewer queries per batch (now {queries:.0}), make more steps; a loss that \
+                 rises from step to step wants a lower learning rate instead"
             ),
             Self::Filtered { share } => write!(
                 f,
@@ -149,13 +149,15 @@ impl Watch {
         let behind = accuracy < (2.0 * chance).min(0.9);
         let at_no_learning = (loss - no_learning).abs() <= AT_NO_LEARNING * no_learning;
         let enough = whole.is_none_or(|steps| steps >= ENOUGH);
+        // Untrained scores are far apart at a low temperature: a loss above that value, and by luck some positives in front.
+        let mostly_behind = accuracy < (2.0 * chance).clamp(0.5, 0.9);
         match whole {
             _ if tokens < NO_VARIANCE => Some(Verdict::TokensCollapsed { variance: tokens }),
             _ if pages < NO_VARIANCE => Some(Verdict::PagesCollapsed { variance: pages }),
             // Before the loss, which is where it is without learning when nothing is left to learn from.
             _ if share > MOSTLY_SUSPECTS => Some(Verdict::Filtered { share }),
             _ if behind && at_no_learning && enough => Some(Verdict::Stalled { loss, no_learning, queries, steps }),
-            Some(steps) if behind && loss >= (1.0 - AT_NO_LEARNING) * no_learning => {
+            Some(steps) if mostly_behind && loss >= (1.0 - AT_NO_LEARNING) * no_learning => {
                 Some(Verdict::TooShort { loss, no_learning, queries, steps })
             }
             _ => None,
@@ -262,8 +264,10 @@ mod tests {
         assert_eq!(at_the_end(&run(&stalled, &healthy)), None);
         assert!(matches!(at_the_end(&run(&healthy, &stalled)), Some(Verdict::Stalled { steps: 10, .. })));
         // On its way down, but not there yet: neither stalled nor learnt.
-        let above = StepRecord { loss: 1.5 * LN_2, ..stalled };
+        let above = StepRecord { loss: 1.5 * LN_2, accuracy: 0.1, ..stalled };
         assert!(matches!(at_the_end(&run(&above, &above)), Some(Verdict::TooShort { steps: 20, .. })));
+        let in_front = StepRecord { accuracy: 0.8, ..above.clone() };
+        assert_eq!(at_the_end(&run(&above, &in_front)), None);
     }
 
     #[test]

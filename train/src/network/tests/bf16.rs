@@ -65,7 +65,7 @@ fn passes_with_and_without_graph_agree_in_bf16() {
             let found = GradCache { maxsim, loss, mini_batch }.learn(network, batch, place.step).unwrap().gradients;
             let error = error(&expected, &found);
             println!("{trained}, {mini_batch} at once: vectors {apart:?} apart, relative gradient error {error:.1e}");
-            assert!(apart.iter().all(|apart| *apart < 1e-2), "{trained}: {apart:?}");
+            assert!(apart.iter().all(|apart| *apart < 1e-3), "{trained}: {apart:?}");
             assert!(error <= 2e-2, "{trained}, {mini_batch} at once: {error}");
         }
     }
