@@ -240,7 +240,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// Another generation came into use while a model was compared with the one before.
-    #[error("generation {current} of {path:?} came into use meanwhile, the new model was compared with generation {compared}; run again")]
+    #[error(
+        "generation {current} of {path:?} came into use meanwhile, the new model was compared with generation {compared}; run again"
+    )]
     NotCompared {
         /// The index.
         path: PathBuf,

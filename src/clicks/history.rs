@@ -7,7 +7,8 @@ use colqwen_index_train::clicks::log::Position;
 use serde_json::Value;
 
 use super::folder::{
-    INTENDED, MODELS, NEGATIVES, PLAN, RECORD, RUNS, RunFolder, RunRecord, model_folder, numbers, read_record, run_folder,
+    INTENDED, MODELS, NEGATIVES, PLAN, RECORD, RUNS, RunFolder, RunRecord, model_folder, numbers, read_record,
+    run_folder,
 };
 use super::night::REPORT;
 use super::{PUBLISHED, REFUSED};

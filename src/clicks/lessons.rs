@@ -270,7 +270,9 @@ fn earlier_questions(index: &Path, run: u32, pages: &Pages) -> Result<Vec<Questi
     let mut questions = read_questions(&path)?.questions;
     questions.retain_mut(|question| {
         question.positives.retain(|positive| pages.holds(&positive.page));
-        question.negatives.retain(|negative| negative.origin.as_deref() == Some(SKIPPED) && pages.holds(&negative.page));
+        question
+            .negatives
+            .retain(|negative| negative.origin.as_deref() == Some(SKIPPED) && pages.holds(&negative.page));
         !question.query_id.starts_with(rehearsal::GROUP) && !question.positives.is_empty()
     });
     Ok(questions)

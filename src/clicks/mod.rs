@@ -102,8 +102,7 @@ const PUBLISHED: &str = "published";
 const WOULD_PUBLISH: &str = "would publish";
 const REFUSED: &str = "refused";
 /// Why a model is published.
-const BETTER: &str =
-    "better on held-out clicks with confidence, and not worse on questions whose answers are known";
+const BETTER: &str = "better on held-out clicks with confidence, and not worse on questions whose answers are known";
 
 /// Learns from the logs, and publishes the new model into the page index in `folder` if it is better on questions that were held
 /// out. The index serves as before until that moment. A run that is killed is gone on with by the next call with the same

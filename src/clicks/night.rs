@@ -41,7 +41,8 @@ pub(super) fn plan(
 
 /// Fails while nothing is done yet if no report can be written where it is wanted.
 pub(super) fn check_report(options: &ClickOptions) -> Result<(), Error> {
-    let open = |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path, "open it"));
+    let open =
+        |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path, "open it"));
     options.report.as_ref().map(open).transpose().map(drop)
 }
 
@@ -63,7 +64,10 @@ impl Night<'_> {
 
     /// Says what will be so once the new model serves; a run that is killed in between is known by it.
     pub fn intend(&self, reason: &str, report: &Report) -> Result<(), Error> {
-        self.write_report(&Report { decision: PUBLISHED.to_owned(), reason: reason.to_owned(), ..report.clone() }, None)?;
+        self.write_report(
+            &Report { decision: PUBLISHED.to_owned(), reason: reason.to_owned(), ..report.clone() },
+            None,
+        )?;
         self.run.intend(&self.record(PUBLISHED, reason, None))
     }
 
@@ -113,12 +117,14 @@ impl Night<'_> {
             wanted.map(|name| (name.replace('_', " "), plain(&values[*name]))).collect()
         };
         facts.extend(of(&self.plan, &["mode", "weighting", "seed", "batch", "version"]));
-        let counts = ["training_queries", "replayed_queries", "rehearsed_queries", "validation_queries", "gate_queries"];
+        let counts =
+            ["training_queries", "replayed_queries", "rehearsed_queries", "validation_queries", "gate_queries"];
         facts.extend(of(&self.metrics, &counts));
         facts.extend(of(&self.metrics, &["merged_pages", "no_propensities"]));
         for part in ["log", "visits"] {
             let values = self.metrics[part].as_object().into_iter().flatten().filter(|(_, value)| value.is_number());
-            facts.extend(values.map(|(name, count)| (format!("{part}: {}", name.replace('_', " ")), count.to_string())));
+            facts
+                .extend(values.map(|(name, count)| (format!("{part}: {}", name.replace('_', " ")), count.to_string())));
         }
         facts.extend(bad_lines(&self.metrics["files"]));
         for (title, values) in [
@@ -134,7 +140,10 @@ impl Night<'_> {
         let gate = &self.metrics["gate"];
         if let Some(p) = gate["clicks"]["ndcg_10"]["p"].as_f64() {
             facts.push(("gate: p of the gain on held-out clicks".to_owned(), format!("{p:.2e}")));
-            facts.push(("gate: p that is asked for".to_owned(), format!("{:.2e}", gate["alpha"].as_f64().unwrap_or(0.0))));
+            facts.push((
+                "gate: p that is asked for".to_owned(),
+                format!("{:.2e}", gate["alpha"].as_f64().unwrap_or(0.0)),
+            ));
             facts.extend(of(gate, &["trial"]).into_iter().map(|(name, value)| (format!("gate: {name}"), value)));
         }
         facts

@@ -202,7 +202,8 @@ impl PageIndex {
         let folders = generation_folders(&self.folder)?;
         let last = folders.last().copied().unwrap_or_default().max(self.pointer.generation);
         last.checked_add(1).ok_or_else(|| {
-            let full = format!("there is no number above {last}; remove the folder of that name, which no program made");
+            let full =
+                format!("there is no number above {last}; remove the folder of that name, which no program made");
             Error::io(&self.folder.join(GENERATIONS_FOLDER), "number a new generation")(std::io::Error::other(full))
         })
     }

@@ -49,7 +49,10 @@ fn a_killed_run_is_gone_on_with_though_the_log_has_grown() {
     // What the log has gained is for the next night.
     fs::write(&log, fs::read_to_string(&log).unwrap().strip_suffix(view).unwrap()).unwrap();
     let completed = object(&train(&index, &log, &[]).done());
-    assert_eq!((&completed["decision"], &completed["run"], &completed["generation"]), (&end["decision"], &1.into(), &2.into()));
+    assert_eq!(
+        (&completed["decision"], &completed["run"], &completed["generation"]),
+        (&end["decision"], &1.into(), &2.into())
+    );
     assert!(folder.join("run.jsonl").exists() && !folder.join("publishing.jsonl").exists());
     assert_eq!(served(&index), serving);
     assert_eq!(train(&index, &log, &[]).code, Some(3));

@@ -214,7 +214,8 @@ impl Batch<'_> {
         if let (Some(cells), Some(tokens)) = (&cells, &tokens) {
             let (mut of_tokens, mut of_cells) = (tokens.zeros_like()?, cells.zeros_like()?);
             if weights.localised > 0.0 {
-                let mut uncertain: Vec<bool> = self.crops.iter().flat_map(|crop| crop.uncertain.iter().copied()).collect();
+                let mut uncertain: Vec<bool> =
+                    self.crops.iter().flat_map(|crop| crop.uncertain.iter().copied()).collect();
                 let (prefixes, asked) = (self.prefixes(), self.asked());
                 let mut shown: Vec<Vec<u32>> =
                     asked.iter().map(|pieces| prefixes.get(pieces).cloned().unwrap_or_default()).collect();
