@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use colqwen_index::model::load_colqwen2;
 use colqwen_index::train::data::{self, TrainingData};
 use colqwen_index::train::loss::{Explicit, Kind, Loss, NegativeFilter};
+use colqwen_index::train::maxsim::Similarity;
 use colqwen_index::train::network::{Lora, Trained};
 use colqwen_index::train::optimiser::Decay;
 use colqwen_index::train::trainer::Ending;
@@ -103,6 +104,13 @@ pub struct Arguments {
     /// What the loss over the batch counts beside the term of mined negatives, from 0 to 1 (with --mined pairs).
     #[arg(long, value_name = "W", default_value_t = 0.5)]
     in_batch_weight: f64,
+    /// Let negatives that were mined for one query be negatives of all others of the batch, too, that they do not answer.
+    #[arg(long)]
+    share_negatives: bool,
+    /// Train on a smooth maximum over the tokens of a page, which lets all of them learn: T ln sum exp(x / T), with T such as
+    /// 0.1. Searches take the maximum in any case [default: the maximum].
+    #[arg(long, value_name = "T")]
+    smooth_max: Option<f32>,
     /// Leave out pages of a batch that score above this share of a query's right page, such as 0.95: they are often answers
     /// that nobody labelled. Only for a model that ranks well already [default: none is left out].
     #[arg(long, value_name = "SHARE")]
@@ -171,8 +179,10 @@ impl Arguments {
         };
         TrainOptions {
             loss,
+            similarity: self.smooth_max.map_or(Similarity::Max, |tau| Similarity::SmoothMax { tau }),
             batch: self.batch,
             negatives: self.negatives,
+            share_negatives: self.share_negatives,
             mini_batch: self.mini_batch,
             epochs: self.epochs,
             rate: self.rate.unwrap_or(match self.train {

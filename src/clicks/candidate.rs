@@ -289,5 +289,6 @@ fn settings(options: &ClickOptions, data: &TrainingData, out: &Path) -> TrainOpt
         distil: ANCHOR,
         constant_negatives: if options.mode == Mode::QuerySide { STORED_NEGATIVES } else { 0 },
         resume: out.join(STATE).exists(),
+        ..TrainOptions::default()
     }
 }

@@ -11,7 +11,7 @@ use colqwen_index_train::data::{BatchOptions, Batches, PageId, TrainingData};
 use colqwen_index_train::encode::Encode;
 use colqwen_index_train::grad_cache::GradCache;
 use colqwen_index_train::loss::{Distillation, Loss};
-use colqwen_index_train::maxsim::MaxSim;
+use colqwen_index_train::maxsim::{MaxSim, Similarity};
 use colqwen_index_train::optimiser::{AdamWOptions, Decay, Schedule};
 use colqwen_index_train::trainer::{Ending, Run, Source, UpdateOptions};
 use colqwen_index_train::watch::{StepRecord, Verdict, plot};
@@ -37,10 +37,14 @@ pub enum Learning {
 pub struct TrainOptions {
     /// What is asked of the scores.
     pub loss: Loss,
+    /// How the scores that it sees are made of the similarities of tokens. Searches, and questions that validate, take the maximum.
+    pub similarity: Similarity,
     /// Queries per batch, and negatives mined for each of them.
     pub batch: usize,
     /// Mined negatives per query.
     pub negatives: usize,
+    /// Whether those mined for one query are in-batch negatives of the others, or nothing to them.
+    pub share_negatives: bool,
     /// Pages or queries that are in memory with a graph at once; as many as fit into `memory` if it is not said.
     pub mini_batch: Option<usize>,
     /// Times that every query is seen.
@@ -72,8 +76,10 @@ impl Default for TrainOptions {
     fn default() -> Self {
         Self {
             loss: Loss::new(colqwen_index_train::loss::Kind::InfoNce),
+            similarity: Similarity::Max,
             batch: 512,
             negatives: 1,
+            share_negatives: false,
             mini_batch: None,
             epochs: 5,
             rate: 1e-3,
@@ -100,6 +106,7 @@ impl TrainOptions {
     /// A setting lies outside of its range.
     pub fn check(&self) -> Result<(), Error> {
         self.loss.check()?;
+        self.similarity.check()?;
         if !(self.distil.is_finite() && self.distil >= 0.0) {
             return Err(refused("weight of the distillation", "a number from 0", self.distil));
         }
@@ -122,7 +129,8 @@ impl TrainOptions {
     }
 
     fn batching(&self) -> BatchOptions {
-        BatchOptions { size: self.batch, negatives: self.negatives, share_negatives: false, seed: self.seed }
+        let Self { negatives, share_negatives, seed, .. } = *self;
+        BatchOptions { size: self.batch, negatives, share_negatives, seed }
     }
 
     /// Steps of the whole run.
@@ -230,7 +238,7 @@ impl<E: Encode, S: Source<Item = E::Item>> Training<'_, E, S> {
         observe: impl FnMut(&StepRecord, Option<&Verdict>) -> ControlFlow<()>,
     ) -> Result<(Ending, Vec<StepRecord>), Error> {
         let Self { model, learner, source, data, batches, out, options, mini_batch, constants, begins } = self;
-        let described = json!({
+        let mut described = json!({
             "data": data.fingerprint(),
             "model": model.page_fingerprint().to_string(),
             "begins with": begins,
@@ -240,10 +248,15 @@ impl<E: Encode, S: Source<Item = E::Item>> Training<'_, E, S> {
             "distil": options.distil,
             "constant negatives": options.constant_negatives,
         });
+        // Runs of before there was a choice say nothing of it.
+        if options.similarity != Similarity::Max {
+            described["similarity"] = json!(format!("{:?}", options.similarity));
+        }
         let schedule = options.schedule(batches.per_epoch())?;
         let update =
             UpdateOptions { optimiser: AdamWOptions::default(), schedule, clip: 1.0, save_every: options.save_every };
-        let cache = GradCache { maxsim: MaxSim::default(), loss: options.loss, mini_batch };
+        let maxsim = MaxSim { similarity: options.similarity, ..MaxSim::default() };
+        let cache = GradCache { maxsim, loss: options.loss, mini_batch };
         let run = Run { model: learner, source, data, batches, cache, update, constants, described };
         let mut trainer = if options.resume { run.resume(out)? } else { run.start(out)? };
         let ending = trainer.run(observe)?;

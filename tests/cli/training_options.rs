@@ -129,6 +129,7 @@ fn settings_out_of_range_are_refused_before_anything_is_computed() {
         (2, vec!["--dropout", "2"], "--dropout"),
         (2, vec!["--dropout", "nan"], "--dropout"),
         (2, vec!["--filter", "0"], "threshold of suspect negatives"),
+        (2, vec!["--smooth-max", "0"], "tau of the smooth maximum"),
         (2, vec!["--in-batch-weight", "1.5"], "weight of the in-batch loss"),
         (2, vec!["--mini-batch", "0"], "mini-batch"),
         (2, vec!["--epochs", "0"], "epochs"),
@@ -189,6 +190,34 @@ fn mined_negatives_and_suspects_are_used_as_asked() {
     // Untrained vectors are much alike: nearly all pages score above half of the right one.
     let (_, suspects) = first("filter", &["--filter", "0.5"]);
     assert!(suspects > 0.5, "{suspects}");
+
+    // One page that is no query's answer, mined for the first of eight.
+    let page = mined.questions.pop().unwrap().positives[0].page.clone();
+    mined.questions.iter_mut().for_each(|question| question.negatives.clear());
+    mined.questions[0].negatives = vec![NegativePage { page, score: None, origin: None }];
+    write(&path, &mined).unwrap();
+    near(first("own", &[]).0, 0.5 * two + 0.5 * eight);
+    near(first("shared", &["--share-negatives"]).0, 0.5 * two + 0.5 * (eight + 7.0 * 9f64.ln()) / 8.0);
+}
+
+#[test]
+fn scores_of_a_training_are_smooth_maxima_where_these_are_asked_for() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = data(temporary.path());
+    let losses = |name: &str, more: &[&str]| {
+        let out = temporary.path().join(name);
+        Ran::of(train(&data, &out).arg("--model").arg(tiny()).args(more)).done();
+        steps(&out).iter().map(|step| step["loss"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let (hard, soft) = (losses("hard", &[]), losses("soft", &["--smooth-max", "0.1"]));
+    assert!((hard[0] - soft[0]).abs() > 1e-3, "{hard:?} {soft:?}");
+    assert!(soft[1] < soft[0], "nothing was learnt: {soft:?}");
+    // Towards 0 it is the maximum.
+    let near = losses("near", &["--smooth-max", "0.000001"]);
+    assert!((hard[0] - near[0]).abs() < 1e-3, "{hard:?} {near:?}");
+    let mut other = train(&data, &temporary.path().join("soft"));
+    std::fs::remove_dir_all(temporary.path().join("soft/model")).unwrap();
+    assert!(Ran::of(other.arg("--model").arg(tiny()).arg("--resume")).refused(1).contains("similarity"));
 }
 
 #[test]

@@ -122,12 +122,7 @@ impl MaxSim {
         if u32::try_from(pages.tokens()).is_err() {
             return Err(Error::shape("page tokens of a batch", "less than 2^32", pages.tokens()));
         }
-        match self.similarity {
-            Similarity::SmoothMax { tau } if !(tau.is_finite() && tau > 0.0) => {
-                Err(Error::setting("tau of the smooth maximum", "a number above 0", tau))
-            }
-            _ => Ok(()),
-        }
+        self.similarity.check()
     }
 
     /// The grid cut into blocks of queries and pages whose similarities are few enough.
@@ -143,6 +138,19 @@ impl MaxSim {
 }
 
 impl Similarity {
+    /// Checks the setting, as [`MaxSim::score`] does.
+    ///
+    /// # Errors
+    /// The smoothness is not above 0.
+    pub fn check(self) -> Result<(), Error> {
+        match self {
+            Self::SmoothMax { tau } if !(tau.is_finite() && tau > 0.0) => {
+                Err(Error::setting("tau of the smooth maximum", "a number above 0", tau))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// One page's similarities with a query token as one number, and the place of the largest, the first of equals.
     fn reduce(self, similarities: &[f32]) -> (f32, usize) {
         let larger = |best: usize, at: usize| if similarities[at] > similarities[best] { at } else { best };
