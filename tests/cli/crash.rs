@@ -11,7 +11,7 @@ use colqwen_index::ingest::embeddings::PageReader;
 use super::files::{Numbers, tiff};
 use super::support::{
     Ran, Report, SAMPLE_FILES, SAMPLE_PAGES, assert_same, cli, copied_samples, copy_samples, inspect, page_keys, pages,
-    parts, samples, signal, start_index, tiny, wait_until, writes_part,
+    parts, quick, samples, signal, start_index, tiny, wait_until, writes_part,
 };
 
 const KILLS: u64 = 10;
@@ -102,7 +102,7 @@ fn a_killed_replacement_shows_all_old_pages_or_all_new_ones() {
     // The second edition has fewer pages and the third more than a commit takes.
     let editions = [(40, 1), (20, 2), (300, 3), (30, 4)];
     std::fs::write(&file, tiff(editions[0].0, editions[0].1)).unwrap();
-    cli!("index", &docs, "--index", &index).done();
+    cli!("index", &docs, "--index", &index, "--model", quick()).done();
     let mut numbers = Numbers(2);
     for (old, new) in editions.iter().zip(&editions[1..]) {
         let old_hash = pages(&index)[0].content_hash.clone();
@@ -198,7 +198,7 @@ fn an_interrupted_replacement_is_finished_by_the_next_run() {
     let (docs, index) = (temporary.path().join("docs"), temporary.path().join("index"));
     std::fs::create_dir(&docs).unwrap();
     std::fs::write(docs.join("book.tiff"), tiff(20, 1)).unwrap();
-    cli!("index", &docs, "--index", &index).done();
+    cli!("index", &docs, "--index", &index, "--model", quick()).done();
     let old = pages(&index);
     std::fs::write(docs.join("book.tiff"), tiff(400, 2)).unwrap();
     std::fs::write(docs.join("new.tiff"), tiff(3, 3)).unwrap();
@@ -226,7 +226,7 @@ fn what_an_interrupted_replacement_finished_is_not_encoded_again() {
     let (docs, index) = (temporary.path().join("docs"), temporary.path().join("index"));
     std::fs::create_dir(&docs).unwrap();
     std::fs::write(docs.join("book.tiff"), tiff(20, 1)).unwrap();
-    cli!("index", &docs, "--index", &index).done();
+    cli!("index", &docs, "--index", &index, "--model", quick()).done();
     std::fs::write(docs.join("book.tiff"), tiff(400, 2)).unwrap();
     let mut run = start_index(&docs, &index);
     assert!(wait_until(&mut run, || writes_part(&index)));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -150,6 +151,26 @@ pub fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fixtures/tiny")
 }
 
+/// The folder of the builtin model without the enlargement of small pictures, which takes its time: for many pages that need no
+/// meaning.
+pub fn quick() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("quick");
+        std::fs::create_dir_all(&folder).unwrap();
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("ingest/small")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
+        let path = folder.join("preprocessor_config.json");
+        let mut options: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        options["size"]["shortest_edge"] = 3136.into();
+        std::fs::write(path, options.to_string()).unwrap();
+        folder
+    };
+    MADE.get_or_init(make).clone()
+}
+
 /// How many pages the sample PDFs have together.
 pub const SAMPLE_PAGES: u64 = 9;
 /// How many sample PDFs there are.
@@ -212,9 +233,17 @@ pub fn inspect(index: &Path) -> Value {
     serde_json::from_str(&cli!("inspect", index, "--json", "--verify").done().out).unwrap()
 }
 
-/// Starts `index`.
+/// Starts `index` with the [`quick`] model.
 pub fn start_index(docs: &Path, index: &Path) -> Child {
-    start(&["index".as_ref(), docs.as_os_str(), "--index".as_ref(), index.as_os_str()])
+    let model = quick();
+    start(&[
+        "index".as_ref(),
+        docs.as_os_str(),
+        "--index".as_ref(),
+        index.as_os_str(),
+        "--model".as_ref(),
+        model.as_os_str(),
+    ])
 }
 
 /// Starts the program.

@@ -1,7 +1,7 @@
 //! Two writers at once.
 
 use super::files::tiff;
-use super::support::{Ran, cli, page_keys, signal, start_index, wait_until, writes_part};
+use super::support::{Ran, cli, page_keys, quick, signal, start_index, wait_until, writes_part};
 
 const PAGES: u32 = 300;
 
@@ -18,8 +18,8 @@ fn a_second_writer_is_refused_and_the_first_is_not_disturbed() {
     signal(&first, "-STOP");
 
     for second in [
-        cli!("index", &docs, "--index", &index),
-        cli!("index", &docs, "--index", &index, "--prune", "--no-embeddings"),
+        cli!("index", &docs, "--index", &index, "--model", quick()),
+        cli!("index", &docs, "--index", &index, "--model", quick(), "--prune", "--no-embeddings"),
         cli!("import", "--embeddings", &pages, "--index", &index),
     ] {
         let error = second.refused(1);
@@ -37,10 +37,10 @@ fn a_second_writer_is_refused_and_the_first_is_not_disturbed() {
     assert_eq!(cli!("index", &docs, "--index", &index).done().report().unchanged, 1);
 }
 
-/// A page file of the builtin model.
+/// A page file of the same model.
 fn page_file(temporary: &tempfile::TempDir) -> std::path::PathBuf {
     let file = temporary.path().join("pages.parquet");
     let picture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/fixtures/page0.png");
-    cli!("encode", "--image", picture, "--model", "builtin", "--out", &file).done();
+    cli!("encode", "--image", picture, "--model", quick(), "--out", &file).done();
     file
 }
