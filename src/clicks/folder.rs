@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::history::History;
 use crate::Error;
+use crate::page_index::names_in;
 
 const MAGIC: &str = "colqwen-index run";
 const VERSION: u64 = 1;
@@ -62,10 +63,8 @@ pub struct RunFolder {
 impl RunFolder {
     /// Goes on with the last run if it is incomplete and of the same plan, or begins the next one.
     pub fn begin(index: &Path, history: &History, plan: &Value) -> Result<Self, Error> {
-        if let Some((number, unfinished)) = history.unfinished()
-            && unfinished == plan
-        {
-            return Ok(Self { path: run_folder(index, *number), number: *number });
+        if let Some(number) = history.interrupted(plan) {
+            return Ok(Self { path: run_folder(index, number), number });
         }
         let number = history.last() + 1;
         let run = Self { path: run_folder(index, number), number };
@@ -130,16 +129,8 @@ pub(super) fn negatives_file(index: &Path, number: u32) -> PathBuf {
 
 /// What the names in a folder count, in order; nothing where there is no folder.
 pub(super) fn numbers(folder: &Path) -> Result<Vec<u32>, Error> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(cause) => return Err(Error::Io { path: folder.to_owned(), action: "list it", cause }),
-    };
-    let mut numbers = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(Error::io(folder, "list it"))?;
-        numbers.extend(entry.path().file_stem().and_then(|name| name.to_str()?.parse::<u32>().ok()));
-    }
+    let number = |name: String| Path::new(&name).file_stem()?.to_str()?.parse().ok();
+    let mut numbers: Vec<u32> = names_in(folder)?.into_iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }

@@ -80,19 +80,14 @@ impl History {
         self.unfinished.as_ref().and_then(|(_, plan)| serde_json::from_value(plan["logs"].clone()).ok())
     }
 
-    /// Whether the last run is not complete, and of this plan.
-    pub fn is_interrupted(&self, plan: &Value) -> bool {
-        self.unfinished.as_ref().is_some_and(|(_, unfinished)| unfinished == plan)
+    /// The number of the last run, if it is not complete and of this plan.
+    pub fn interrupted(&self, plan: &Value) -> Option<u32> {
+        self.unfinished.as_ref().filter(|(_, unfinished)| unfinished == plan).map(|(number, _)| *number)
     }
 
     /// The highest number in use.
     pub(super) fn last(&self) -> u32 {
         self.last
-    }
-
-    /// Number and plan of the last run, if it is not complete.
-    pub(super) fn unfinished(&self) -> Option<&(u32, Value)> {
-        self.unfinished.as_ref()
     }
 
     /// Completes the last run if it was killed after its model came into use; its record and report.

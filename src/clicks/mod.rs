@@ -135,7 +135,7 @@ pub fn train_from_clicks(
     };
     // Logs that have grown since a run was killed do not make it another run.
     let resumed = history.interrupted_at().map(|until| read(&until)).transpose()?;
-    let resumed = resumed.filter(|(_, _, plan)| history.is_interrupted(plan));
+    let resumed = resumed.filter(|(_, _, plan)| history.interrupted(plan).is_some());
     let (log, positions, plan) = resumed.map_or_else(|| read(&[]), Ok)?;
     if let Some((record, report)) = completed.filter(|_| log.files.iter().all(|file| file.records == 0)) {
         return Ok(Outcome { record, report });

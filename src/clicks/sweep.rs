@@ -8,6 +8,7 @@ use colqwen_index_train::trainer::STATE;
 
 use super::candidate::{TRAINED, TRAINED_IN};
 use super::folder::{MODELS, RUNS, model_folder, numbers, run_folder};
+use crate::page_index::names_in;
 use crate::{Error, PageIndex};
 
 /// What a training keeps to go on from, and what it made: large, and of no use when the run is complete.
@@ -28,11 +29,8 @@ pub(super) fn sweep(index: &PageIndex, spared: Option<u32>) -> Result<(), Error>
     }
     for number in numbers(&folder.join(RUNS))?.into_iter().filter(|number| Some(*number) != spared) {
         let run = run_folder(folder, number);
-        for entry in fs::read_dir(&run).map_err(Error::io(&run, "list it"))? {
-            let entry = entry.map_err(Error::io(&run, "list it"))?;
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(TRAINED_IN)) {
-                LARGE.iter().try_for_each(|name| remove(&entry.path().join(name)))?;
-            }
+        for training in names_in(&run)?.iter().filter(|name| name.starts_with(TRAINED_IN)) {
+            LARGE.iter().try_for_each(|name| remove(&run.join(training).join(name)))?;
         }
     }
     Ok(())

@@ -326,7 +326,7 @@ fn records(folder: &Path) -> Result<BTreeMap<u32, Pointer>, Error> {
 }
 
 /// The names in a folder; none where there is no folder.
-pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
+pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -39,6 +39,8 @@ use crate::Error;
 
 pub use colqwen_index_field::Effort;
 pub use fields::PageFields;
+#[cfg(feature = "train")]
+pub(crate) use generations::names_in;
 pub use generations::{GenerationInfo, KeepGenerations, Published, RolledBack};
 pub use import::ImportReport;
 pub use inspect::{Inspection, PageSource, StoredPage};
